@@ -1,0 +1,73 @@
+# Everything lives in this folder: .venv, .cache and the demo. Only git, make and Python 3.11+ are needed.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell scripts/find-python)
+UV ?= uv
+
+export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+INSTALL := TMPDIR=$(CURDIR)/.cache/tmp $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation
+LOCKED := $(INSTALL) --require-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint torture bench docs lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || exit 1
+	@echo "Making $(VENV) with $(PYTHON)"
+	@mkdir -p .cache/tmp
+	@$(PYTHON) -m venv $(VENV) || { echo "Python cannot make a virtual environment; on Debian: apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.build: requirements/build.txt | $(BIN)/python
+	@mkdir -p .cache/tmp
+	@$(LOCKED) -r $<
+	@touch $@
+
+$(VENV)/.base: requirements/base.txt pyproject.toml $(VENV)/.build
+	@echo "Installing smoll and what it needs (locked, with hashes)"
+	@$(LOCKED) --only-binary :all: -r $<
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.demo: requirements/demo.txt $(VENV)/.base
+	@$(LOCKED) -r $<
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.demo
+	@echo "Installing what the tests need"
+	@$(LOCKED) --only-binary :all: -r $<
+	@touch $@
+
+demo: $(VENV)/.demo ## Set up, make the flights project in ./demo, and run it
+	@test -f demo/smoll.yml || $(BIN)/smoll init demo --template flights --name flights
+	@$(BIN)/smoll --project demo run
+
+test: $(VENV)/.dev ## Set up what the tests need, and run them all
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## Style, types, import contracts
+	@$(BIN)/ruff check src tests benchmarks
+	@$(BIN)/ruff format --check src tests benchmarks
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+torture: $(VENV)/.dev ## The long form of the kill and reader suites
+	@$(BIN)/python -m pytest -m torture
+
+bench: $(VENV)/.dev ## Every benchmark, beside its peers (see benchmarks/README.md)
+	@$(BIN)/python benchmarks/run.py
+
+docs: $(VENV)/.base ## Write the generated references anew
+	@$(BIN)/python -m smoll.project.generate
+	@$(BIN)/python -m smoll.cli.reference > docs/cli.md
+
+lock: ## Resolve the dependencies anew (needs uv)
+	@scripts/lock $(UV)
+
+clean: ## Remove the environment, the caches and the demo
+	rm -rf $(VENV) .cache demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
