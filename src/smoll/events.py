@@ -1,0 +1,137 @@
+"""The typed events of a run. Progress bars, ``--json`` and the ledger listen; the run knows none of them.
+
+Every listener is a plain function ``(Event) -> None``. Events come one at a time, whatever thread they
+were born in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from smoll.model import CheckResult, Holder, NodeResult, ReleaseOutcome, RunResult, StreamRef, StreamResult
+
+
+@dataclass(frozen=True)
+class LockWaiting:
+    """Another run holds the project; this one waits for it."""
+
+    holder: Holder
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """The lock is held and the run has its number."""
+
+    run: int
+    select: str
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What an earlier, killed run left behind was found and put in order."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class StreamStarted:
+    """A stream is being read."""
+
+    ref: StreamRef
+
+
+@dataclass(frozen=True)
+class StreamProgress:
+    """A stream is still being read. ``fraction`` is 0 to 1, ``rows`` an estimate; None where unknown."""
+
+    ref: StreamRef
+    rows: int | None
+    fraction: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StreamFinished:
+    """A stream is committed, unchanged, or failed."""
+
+    result: StreamResult
+
+
+@dataclass(frozen=True)
+class TransformStarted:
+    """dbt knows what it will do: so many models, seeds and snapshots, and so many checks."""
+
+    nodes: int
+    checks: int
+
+
+@dataclass(frozen=True)
+class NodeStarted:
+    """dbt has begun one model, seed, snapshot or test."""
+
+    id: str
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class NodeFinished:
+    """One model, seed or snapshot was built, failed, or was skipped."""
+
+    result: NodeResult
+
+
+@dataclass(frozen=True)
+class CheckFinished:
+    """One check has said what it found."""
+
+    result: CheckResult
+
+
+@dataclass(frozen=True)
+class ReleaseStarted:
+    """All checks allow a release; its tables are being hashed and copied."""
+
+    tables: int
+
+
+@dataclass(frozen=True)
+class ReleaseFinished:
+    """The release is published, staged, unchanged or refused."""
+
+    outcome: ReleaseOutcome
+
+
+@dataclass(frozen=True)
+class Message:
+    """Something a person should read that fits no other event."""
+
+    text: str
+    level: str = "info"
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """The last event of every run."""
+
+    result: RunResult
+
+
+Event = (
+    LockWaiting
+    | RunStarted
+    | Recovered
+    | StreamStarted
+    | StreamProgress
+    | StreamFinished
+    | TransformStarted
+    | NodeStarted
+    | NodeFinished
+    | CheckFinished
+    | ReleaseStarted
+    | ReleaseFinished
+    | Message
+    | RunFinished
+)
+Listener = Callable[[Event], None]

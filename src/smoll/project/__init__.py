@@ -1,0 +1,27 @@
+"""The project file: `smoll.yml` and `.env` -> one frozen, typed `ProjectConfig`."""
+
+from __future__ import annotations
+
+from smoll.project.common import EVERY, Metadata, Mode
+from smoll.project.config import FILE, ProjectConfig, Release, Resources
+from smoll.project.files import FilesSource, FileStream
+from smoll.project.load import find_root, load_config
+from smoll.project.sources import Source
+from smoll.project.sql import SqlSource, SqlStream
+
+__all__ = [
+    "EVERY",
+    "FILE",
+    "FileStream",
+    "FilesSource",
+    "Metadata",
+    "Mode",
+    "ProjectConfig",
+    "Release",
+    "Resources",
+    "Source",
+    "SqlSource",
+    "SqlStream",
+    "find_root",
+    "load_config",
+]

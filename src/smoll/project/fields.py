@@ -1,0 +1,135 @@
+"""What all sections of the project file share: their base, their field types, their way to complain."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from smoll.project.shape import fields_of
+
+V = TypeVar("V")
+
+# Any scalar is text, as written: `null_values: [-1, NA, NULL]`.
+_SCALAR = {"type": ["string", "number", "boolean", "null"]}
+TEXT_OR_TEXTS: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "array", "items": _SCALAR}]}
+
+
+def complaint(message: str, hint: str = "") -> PydanticCustomError:
+    """Make the exception that a validator raises; `message` and `hint` reach the user as they are."""
+    return PydanticCustomError("smoll", "{message}", {"message": message, "hint": hint})
+
+
+class Section(BaseModel):
+    """A mapping of the project file with a fixed set of keys. A key without a value counts as left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            raise complaint("expected a mapping (key: value)" + but_got(data))
+        known = fields_of(cls)
+        return {key: value for key, value in data.items() if value is not None or key not in known}
+
+
+def but_got(value: Any) -> str:
+    """Say what stands in the file instead of what was expected. Not yet redacted."""
+    if value is None or value == "":
+        return ", got nothing"
+    if isinstance(value, str):
+        return f", got {value!r}"
+    return ", got a list" if isinstance(value, (list, tuple)) else ", got a mapping"
+
+
+@dataclass(frozen=True, eq=False)
+class ShortForm:
+    """Annotation: the JSON Schema of a field allows `schema` beside its long form."""
+
+    schema: Mapping[str, Any]
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Called by pydantic."""
+        return {"anyOf": [*self.schema.get("anyOf", [dict(self.schema)]), handler(core)]}
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_bool(value: Any) -> Any:
+    written = {"true": True, "false": False}
+    if not isinstance(value, str) or value.lower() not in written:
+        raise complaint("expected true or false" + but_got(value))
+    return written[value.lower()]
+
+
+def _check_name(value: str) -> str:
+    if not value.strip():
+        raise complaint("a name cannot be empty")
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        raise complaint("a name cannot hold control characters")
+    return value
+
+
+def _check_text(value: str) -> str:
+    if not value.strip():
+        raise complaint("expected text, got nothing")
+    return value
+
+
+_UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *([A-Za-z]+)")
+
+
+def _as_bytes(value: Any) -> Any:
+    found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None or found[2].upper() not in _UNITS:
+        raise complaint("expected an amount of memory" + but_got(value), "for example 1GB, 512MB or 1.5GiB")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def freeze(value: Mapping[str, V]) -> Mapping[str, V]:
+    """Return a read-only copy."""
+    return MappingProxyType(dict(value))
+
+
+Text = Annotated[str, AfterValidator(_check_text)]
+"""Text that is not empty."""
+
+Name = Annotated[str, AfterValidator(_check_name)]
+"""The name of a table, a column or the like: anything that can be quoted in SQL."""
+
+Flag = Annotated[bool, BeforeValidator(_as_bool)]
+"""``true`` or ``false``; YAML 1.1's ``yes`` and ``on`` are refused."""
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_as_list), WithJsonSchema(TEXT_OR_TEXTS)]
+"""One text or a list of them; empty ones are allowed."""
+
+Names = Annotated[tuple[Name, ...], BeforeValidator(_as_list), WithJsonSchema(TEXT_OR_TEXTS)]
+"""One name or a list of them."""
+
+Bytes = Annotated[
+    int,
+    BeforeValidator(_as_bytes),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ *([MGTmgt][Ii]?[Bb])$"}),
+]
+"""A size in bytes, written with a unit: ``1GB`` is 10**9, ``1GiB`` is 2**30."""
+
+Table = Annotated[Mapping[Name, V], AfterValidator(freeze)]
+"""A mapping from names that the user chooses; read-only."""

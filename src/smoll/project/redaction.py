@@ -1,0 +1,85 @@
+"""Which texts are secret, and how they are taken out of everything that is printed or stored."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus, unquote
+
+from smoll.project.environment import variables_in
+
+SHORTEST = 4  # a shorter secret is in every other word, and hiding it would make every message unreadable
+
+_SECRET_NAME = re.compile("PASS|SECRET|TOKEN|KEY|PWD|CREDENTIAL|DSN|AUTH|URL", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"://[^\s/:@]*:(\S*)@")
+_QUERY_PASSWORD = re.compile(r"[?&](?:ssl)?password=([^&\s#\"']+)", re.IGNORECASE)
+
+
+def find_secrets(text: str, raw: Any, data: Any, dotenv: Mapping[str, str], variables: Mapping[str, str]) -> set[str]:
+    """Collect every secret that the project file and `.env` give away or point to.
+
+    Parameters
+    ----------
+    text
+        The project file as text: all that there is when it is not valid YAML.
+    raw, data
+        Its values before and after the variables were filled in.
+    dotenv
+        The values of `.env`.
+    variables
+        The values of `.env` and the environment together.
+    """
+    found = {value for name, value in dotenv.items() if _SECRET_NAME.search(name)}
+    for name, default in variables_in(text):
+        if _SECRET_NAME.search(name):
+            found |= {variables.get(name, ""), default}
+    misplaced = [value for value in _scalars(raw) if "://" in value]
+    for url in (*_urls(raw), *misplaced):
+        found |= {variables.get(name, "") for name, _ in variables_in(url)}
+    found |= set(_urls(data))
+    for value in (text, *_scalars(data), *dotenv.values()):
+        found |= set(_passwords(value))
+    return {secret for secret in found if len(secret) >= SHORTEST}
+
+
+def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
+    """Return a function that replaces every one of `secrets`, in any of its written forms, by ``***``."""
+    forms = {form for secret in secrets for form in _forms(secret) if len(form) >= SHORTEST}
+    if not forms:
+        return lambda text: text
+    longest_first = sorted(forms, key=lambda form: (-len(form), form))
+    pattern = re.compile("|".join(map(re.escape, longest_first)))
+    return lambda text: pattern.sub("***", text)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    for text in (secret, unquote(secret)):
+        # The environment may hold bytes that are not UTF-8; Python keeps them as lone surrogates.
+        encoded = text.encode("utf-8", "surrogatepass")
+        yield from (text, quote(encoded), quote(encoded, safe=""), quote_plus(encoded))
+        yield from (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
+        yield from (repr(text)[1:-1], text.replace("'", "''"), text.replace("\\", "\\\\").replace("'", "\\'"))
+
+
+def _passwords(text: str) -> Iterator[str]:
+    for password in _URL_PASSWORD.findall(text):
+        # An unescaped @ may be part of the password or begin something else: hide both readings.
+        yield from (password, password.split("@")[0])
+    yield from _QUERY_PASSWORD.findall(text)
+
+
+def _urls(data: Any) -> list[str]:
+    sources = data.get("sources") if isinstance(data, dict) else None
+    specs = sources.values() if isinstance(sources, dict) else ()
+    urls = [spec.get("url") for spec in specs if isinstance(spec, dict)]
+    return [text for url in urls for text in _scalars(url)]
+
+
+def _scalars(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, (dict, list)):
+        for item in data.values() if isinstance(data, dict) else data:
+            yield from _scalars(item)
