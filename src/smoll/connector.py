@@ -1,0 +1,122 @@
+"""What a connector is: something that says which streams a source has, and lets DuckDB scan them.
+
+A connector is a module in ``smoll.connectors`` with the functions of `Connector`, and one line in its registry.
+It never writes: it hands SQL that yields rows to ``smoll.load``, which owns types, write modes and state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from smoll.errors import LoadError
+from smoll.model import StreamRef, TableRef
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from smoll.project import Source
+
+FILE_COLUMN = "__smoll_file"
+"""The column of a part's SQL that names the file of each row, where the connector reads files."""
+
+SCALARS = (
+    "BIGINT",
+    "DOUBLE",
+    "DECIMAL",
+    "BOOLEAN",
+    "DATE",
+    "TIMESTAMP",
+    "TIMESTAMP WITH TIME ZONE",
+    "VARCHAR",
+)
+"""The types that text is tried for, in this order: the first one that holds every value exactly wins."""
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """One stream as the configuration (and discovery) describe it, whatever its kind.
+
+    ``options`` is the stream's own model of ``smoll.project``; only its connector looks into it. ``has_files``:
+    the stream's rows come from files, and the table says from which.
+    """
+
+    ref: StreamRef
+    table: TableRef
+    mode: str
+    key: tuple[str, ...]
+    cursor: str | None
+    columns: Mapping[str, str]
+    options: Any
+    has_files: bool = False
+
+
+@dataclass(frozen=True)
+class PartColumn:
+    """A column that a part yields.
+
+    ``type`` is its type in DuckDB, or None for text whose type is still to be found: then ``among`` are the
+    types that it may become.
+    """
+
+    name: str
+    type: str | None
+    among: tuple[str, ...] = SCALARS
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a stream that one SELECT can scan; all its rows have the same columns."""
+
+    sql: str
+    columns: tuple[PartColumn, ...]
+    label: str
+
+
+@dataclass(frozen=True)
+class Extract:
+    """What is to be loaded from a stream now, and the state to store with it.
+
+    ``replaces`` are the files whose earlier rows go (a changed file). ``verify`` is called after the scan and
+    before the commit: it raises where the data changed while it was read. ``explain`` turns an error of the scan
+    into one for people. ``size`` is an estimate of the rows.
+    """
+
+    parts: Sequence[Part]
+    explain: Callable[[Exception], LoadError]
+    state: Mapping[str, Any] = field(default_factory=dict)
+    replaces: tuple[str, ...] = ()
+    verify: Callable[[], None] = lambda: None
+    size: int | None = None
+
+
+class Connector(Protocol):
+    """The functions of a connector module."""
+
+    def discover(self, name: str, source: Source, root: Path, connection: DuckDBPyConnection) -> tuple[StreamPlan, ...]:
+        """Return the source's streams. Asks the source only where the configuration says ``"*"``."""
+        ...
+
+    def attach(
+        self, name: str, source: Source, root: Path, connection: DuckDBPyConnection
+    ) -> AbstractContextManager[None]:
+        """Make the source reachable from the DuckDB connection, for the length of a ``with`` block."""
+        ...
+
+    def extract(
+        self,
+        plan: StreamPlan,
+        source: Source,
+        root: Path,
+        state: Mapping[str, Any],
+        connection: DuckDBPyConnection,
+    ) -> Extract | None:
+        """Return what to load, given the state of the last load ({} at first); None where nothing is new."""
+        ...
+
+    def check(self, name: str, source: Source, root: Path, connection: DuckDBPyConnection) -> str:
+        """Reach the source without loading; returns one line for people, raises LoadError."""
+        ...

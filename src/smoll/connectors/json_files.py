@@ -1,0 +1,99 @@
+"""JSON and NDJSON for the ``files`` connector: every key of every record, every value as its own text.
+
+DuckDB's typed JSON reader is not used: it turns 1.5 into 2 and true into 1 in a BIGINT column, and drops keys
+that its sample did not hold. Here one pass finds all keys with the kinds of their values, a second one reads
+each value as JSON text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from smoll.connector import FILE_COLUMN, Part, PartColumn
+from smoll.errors import LoadError
+from smoll.model import literal, quote
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_NUMBERS = ("BIGINT", "DOUBLE", "DECIMAL", "VARCHAR")
+_DATES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "VARCHAR")
+_AMONG = {
+    "UBIGINT": _NUMBERS,
+    "BIGINT": _NUMBERS,
+    "HUGEINT": _NUMBERS,
+    "DOUBLE": _NUMBERS,
+    "BOOLEAN": ("BOOLEAN", "VARCHAR"),
+    "VARCHAR": _DATES,
+    "NULL": ("VARCHAR",),
+}
+
+
+def part(label: str, kind: str, paths: str, file_sql: str, connection: DuckDBPyConnection) -> Part:
+    """Describe a group of JSON files as one part.
+
+    Parameters
+    ----------
+    label
+        The files' name in messages.
+    kind
+        ``json`` (an array of objects, one object, or objects one after another) or ``ndjson``.
+    paths, file_sql
+        SQL: the list of paths, and the expression of a row's file name.
+
+    Raises
+    ------
+    LoadError
+        Malformed JSON, a record that is no object, duplicate keys, or keys that differ by case only.
+    """
+    structure = _structure(label, kind, paths, connection)
+    columns = tuple(_column(key, shape) for key, shape in structure.items())
+    _refuse_case_twins(label, [column.name for column in columns])
+    selected = ", ".join(_value_sql(column) for column in columns)
+    declared = ", ".join(f"{literal(column.name)}: 'JSON'" for column in columns)
+    style = "newline_delimited" if kind == "ndjson" else "auto"
+    scan = (
+        f"read_json({paths}, format = '{style}', records = true, columns = {{{declared}}}, "
+        "filename = '__smoll_path', hive_partitioning = false)"
+    )
+    return Part(f"SELECT {selected}, {file_sql} AS {quote(FILE_COLUMN)} FROM {scan}", columns, label)
+
+
+def _structure(label: str, kind: str, paths: str, connection: DuckDBPyConnection) -> Mapping[str, Any]:
+    import duckdb
+
+    style = "newline_delimited" if kind == "ndjson" else "auto"
+    sql = f"SELECT json_group_structure(json) FROM read_json_objects({paths}, format = '{style}')"
+    try:
+        row = connection.execute(sql).fetchone()
+    except duckdb.Error as error:
+        raise LoadError(f"{label}: {str(error).splitlines()[0]}", hint="Mend the file; no row was loaded.") from error
+    structure = json.loads(row[0]) if row and row[0] else {}
+    if not isinstance(structure, dict) or not structure:
+        raise LoadError(f"{label}: no record is an object with keys.", hint='smoll reads objects: {"id": 1, ...}.')
+    return structure
+
+
+def _column(key: str, shape: Any) -> PartColumn:
+    """Nested values, and keys whose values are of several kinds, stay JSON."""
+    if isinstance(shape, str) and shape in _AMONG:
+        return PartColumn(key, None, _AMONG[shape])
+    return PartColumn(key, "JSON")
+
+
+def _value_sql(column: PartColumn) -> str:
+    name = quote(column.name)
+    return f"{name} ->> '$' AS {name}" if column.type is None else name
+
+
+def _refuse_case_twins(label: str, names: list[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        if name.lower() in seen:
+            raise LoadError(
+                f"{label} has the keys {seen[name.lower()]!r} and {name!r}; for DuckDB they are one.",
+                hint="Rename one of them.",
+            )
+        seen[name.lower()] = name

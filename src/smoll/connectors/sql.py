@@ -1,0 +1,144 @@
+"""Databases: Postgres and SQLite, through DuckDB's scanners.
+
+What differs between databases (the catalog, how a column is read without loss) lies in `postgres` and
+`sqlite`; cursors and stream lists are the same for all and lie here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smoll.connector import Extract, PartColumn, StreamPlan
+from smoll.connectors import postgres, sqlite
+from smoll.errors import LoadError
+from smoll.model import StreamRef, TableRef, quote
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from smoll.project import SqlSource
+
+EVERY = "*"
+
+
+def _dialect(source: SqlSource) -> Any:
+    return sqlite if source.url.get_secret_value().startswith("sqlite") else postgres
+
+
+def discover(name: str, source: SqlSource, root: Path, connection: DuckDBPyConnection) -> tuple[StreamPlan, ...]:
+    """Return the named streams; where ``"*"`` is among them, every other table of the database too."""
+    chosen = {stream: options for stream, options in source.streams.items() if stream != EVERY}
+    if EVERY in source.streams:
+        with attach(name, source, root, connection):
+            tables = _dialect(source).tables(name, source, connection)
+        chosen |= {table: source.streams[EVERY] for table in tables if table not in chosen}
+    return tuple(
+        StreamPlan(
+            ref=StreamRef(name, stream),
+            table=TableRef(source.schema_name or f"raw_{name}", options.table or stream),
+            mode=options.mode,
+            key=options.key,
+            cursor=options.cursor,
+            columns=options.columns,
+            options=options,
+        )
+        for stream, options in chosen.items()
+    )
+
+
+@contextmanager
+def attach(name: str, source: SqlSource, root: Path, connection: DuckDBPyConnection) -> Iterator[None]:
+    """Attach the database read-only, under `alias`, for the length of the block.
+
+    Raises
+    ------
+    LoadError
+        The server is down, the password is wrong, the file is missing. The URL is not in the message.
+    """
+    import duckdb
+
+    dialect = _dialect(source)
+    try:
+        dialect.attach(alias(name), source, root, connection)
+    except duckdb.Error as error:
+        secret = source.url.get_secret_value()
+        text = str(error).replace(secret, "the url").splitlines()[0]
+        text = text.split("failed: ", 1)[-1] if "failed: " in text else text
+        raise LoadError(
+            f"{name}: cannot connect to {dialect.describe(source)}: {text}",
+            hint="Check that it is running and reachable, and the user and password in `url`.",
+        ) from error
+    try:
+        yield
+    finally:
+        connection.execute(f"DETACH DATABASE IF EXISTS {quote(alias(name))}")
+
+
+def alias(name: str) -> str:
+    """The name under which a source's database is attached."""
+    return f"__source_{name}"
+
+
+def check(name: str, source: SqlSource, root: Path, connection: DuckDBPyConnection) -> str:
+    """Connect, and find every named table."""
+    with attach(name, source, root, connection):
+        tables = set(_dialect(source).tables(name, source, connection))
+    missing = [stream for stream in source.streams if stream != EVERY and stream not in tables]
+    if missing:
+        raise _no_table(StreamRef(name, missing[0]), source)
+    return f"connected to {_dialect(source).describe(source)}, {len(tables)} tables"
+
+
+def extract(
+    plan: StreamPlan, source: SqlSource, root: Path, state: Mapping[str, Any], connection: DuckDBPyConnection
+) -> Extract | None:
+    """Return one part: the whole table, or the rows at and beyond the cursor of the last load.
+
+    Rows equal to the cursor are read again, because others with the same value may have come since; the load
+    does not double them.
+    """
+    import duckdb
+
+    dialect = _dialect(source)
+    try:
+        columns = dialect.columns(plan.ref.stream, source, alias(plan.ref.source), connection)
+        if not columns:
+            raise _no_table(plan.ref, source)
+        columns, where = _from_cursor(plan, columns, state, dialect)
+        part = dialect.part(plan.ref.stream, columns, where, source, alias(plan.ref.source), connection)
+    except duckdb.Error as error:
+        raise _explain(plan, error) from error
+    return Extract(parts=(part,), explain=lambda error: _explain(plan, error), state=state)
+
+
+def _explain(plan: StreamPlan, error: Exception) -> LoadError:
+    return LoadError(f"{plan.ref}: {str(error).splitlines()[0]}")
+
+
+def _from_cursor(
+    plan: StreamPlan, columns: tuple[PartColumn, ...], state: Mapping[str, Any], dialect: Any
+) -> tuple[tuple[PartColumn, ...], str]:
+    if plan.cursor is None:
+        return columns, ""
+    found = next((column for column in columns if column.name == plan.cursor), None)
+    if found is None:
+        raise LoadError(
+            f"{plan.ref}: the cursor column {plan.cursor!r} is not in the table.",
+            hint=f"Its columns: {', '.join(column.name for column in columns)}.",
+        )
+    column = dialect.cursor_column(plan, found)
+    columns = tuple(column if other is found else other for other in columns)
+    if state.get("cursor") is None:
+        return columns, ""
+    name, value = quote(column.name), dialect.cursor_literal(column, str(state["cursor"]))
+    return columns, f" WHERE {name} >= {value} OR {name} IS NULL"
+
+
+def _no_table(ref: StreamRef, source: SqlSource) -> LoadError:
+    return LoadError(
+        f"{ref}: there is no table {ref.stream!r} in {_dialect(source).describe(source)}.",
+        hint='Check the name in smoll.yml; `"*"` loads every table there is.',
+    )

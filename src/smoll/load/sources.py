@@ -1,0 +1,213 @@
+"""Loading the selected streams of all sources: sources side by side, the streams of one source in turn."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smoll.connector import Connector, StreamPlan
+from smoll.errors import Interrupted, SmollError
+from smoll.events import Listener, StreamFinished, StreamProgress, StreamStarted
+from smoll.load.stream import load_stream
+from smoll.load.table import LoadContext, prepare_schemas
+from smoll.model import StreamRef, StreamResult, TableRef
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from smoll.project import Source
+
+_MOST_SOURCES = 4
+_TICK_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Job:
+    """One source and those of its streams that are to be loaded."""
+
+    name: str
+    source: Source
+    connector: Connector
+    plans: tuple[StreamPlan, ...]
+
+
+@dataclass
+class _Active:
+    """A stream that is being loaded just now, for the progress events."""
+
+    ref: StreamRef
+    connection: DuckDBPyConnection
+    begun: float
+    size: int | None = None
+
+
+@dataclass
+class _Board:
+    """What runs now, shared between the load threads and the one that reports progress."""
+
+    active: dict[StreamRef, _Active] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+
+def load_sources(
+    connection: DuckDBPyConnection,
+    jobs: Sequence[Job],
+    root: Path,
+    run: int,
+    *,
+    reload: frozenset[StreamRef],
+    before_commit: Callable[[TableRef], None],
+    emit: Listener,
+) -> tuple[StreamResult, ...]:
+    """Load every stream of every job. A stream that fails does not stop the others.
+
+    Parameters
+    ----------
+    connection
+        The open warehouse; each source works on a cursor of its own.
+    reload
+        Streams to load anew from nothing.
+    before_commit
+        Called with the stream's table just before its transaction is committed.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After every load was interrupted and rolled back.
+    """
+    prepare_schemas(connection, [plan for job in jobs for plan in job.plans])
+    board = _Board()
+    with ThreadPoolExecutor(min(_MOST_SOURCES, max(len(jobs), 1)), "load") as pool, _ticking(board, emit):
+        futures = [
+            pool.submit(_load_source, connection.cursor(), job, root, run, reload, before_commit, emit, board)
+            for job in jobs
+        ]
+        try:
+            wait(futures)
+        except BaseException:
+            _stop(board)
+            raise
+    return tuple(result for future in futures for result in future.result())
+
+
+def _load_source(
+    cursor: DuckDBPyConnection,
+    job: Job,
+    root: Path,
+    run: int,
+    reload: frozenset[StreamRef],
+    before_commit: Callable[[TableRef], None],
+    emit: Listener,
+    board: _Board,
+) -> list[StreamResult]:
+    cursor.execute("SET enable_progress_bar = true")  # feeds query_progress(); nothing is printed
+    cursor.execute("SET enable_progress_bar_print = false")
+    results: list[StreamResult] = []
+    context = LoadContext(run, datetime.now(UTC).replace(tzinfo=None), job.source)
+    try:
+        with job.connector.attach(job.name, job.source, root, cursor):
+            for plan in job.plans:
+                if board.stopped.is_set():
+                    break
+                results.append(
+                    _load_one(cursor, job, plan, context, root, plan.ref in reload, before_commit, emit, board)
+                )
+    except SmollError as error:  # the source as a whole cannot be reached
+        done = {result.ref for result in results}
+        failed = [_failed(plan, error) for plan in job.plans if plan.ref not in done]
+        for result in failed:
+            emit(StreamFinished(result))
+        results += failed
+    finally:
+        cursor.close()
+    return results
+
+
+def _load_one(
+    cursor: DuckDBPyConnection,
+    job: Job,
+    plan: StreamPlan,
+    context: LoadContext,
+    root: Path,
+    reload: bool,
+    before_commit: Callable[[TableRef], None],
+    emit: Listener,
+    board: _Board,
+) -> StreamResult:
+    emit(StreamStarted(plan.ref))
+    active = _Active(plan.ref, cursor, time.monotonic())
+    with board.lock:
+        board.active[plan.ref] = active
+
+    def expect(rows: int | None) -> None:
+        active.size = rows
+
+    try:
+        result = load_stream(
+            cursor,
+            job.connector,
+            plan,
+            context,
+            root,
+            reload=reload,
+            before_commit=lambda: before_commit(plan.table),
+            on_size=expect,
+        )
+    except Interrupted:
+        raise
+    except SmollError as error:
+        result = _failed(plan, error)
+    finally:
+        with board.lock:
+            del board.active[plan.ref]
+    emit(StreamFinished(result))
+    return result
+
+
+def _failed(plan: StreamPlan, error: SmollError) -> StreamResult:
+    return StreamResult(plan.ref, plan.table, "failed", plan.mode, error=str(error))
+
+
+@contextmanager
+def _ticking(board: _Board, emit: Listener) -> Iterator[None]:
+    """Report the progress of what is active, a few times a second, from a thread of its own."""
+    done = threading.Event()
+
+    def tick() -> None:
+        while not done.wait(_TICK_SECONDS):
+            with board.lock:
+                current = list(board.active.values())
+            for active in current:
+                percent = active.connection.query_progress()
+                fraction = percent / 100 if percent >= 0 else None
+                rows = int(active.size * fraction) if active.size and fraction is not None else None
+                emit(StreamProgress(active.ref, rows, fraction, time.monotonic() - active.begun))
+
+    thread = threading.Thread(target=tick, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _stop(board: _Board) -> None:
+    """Interrupt every load until none is active: an interrupt between two statements hits nothing."""
+    board.stopped.set()
+    while True:
+        with board.lock:
+            current = list(board.active.values())
+        if not current:
+            return
+        for active in current:
+            active.connection.interrupt()
+        time.sleep(0.05)

@@ -1,0 +1,191 @@
+"""Exact types: the narrowest type that holds every value of a text column, and casts that never change a value.
+
+DuckDB's own casts are generous (``'1.5'`` becomes 2 as BIGINT, ``'007'`` becomes 7), and its sniffer decides by a
+sample. Here a value fits a type only if nothing of it is lost, and the type is the first of a fixed order that
+fits all values. So a guess from a sample is safe: if the strict cast of all values to the guess succeeds, then a
+look at all values would have chosen the same type, because an earlier type that holds all values would have
+held the sample too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from smoll.connector import PartColumn
+from smoll.model import quote
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_NUMBER = "-?([0-9]|[1-9][0-9]+)?([.][0-9]+)?([eE][+-]?[0-9]+)?"
+_PLAIN = "-?([0-9]|[1-9][0-9]+)?([.][0-9]+)?"
+_DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_CLOCK = "[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?"
+_ZONE = " ?(Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?)"
+_DECIMAL = re.compile(r"DECIMAL\((\d+),\s?(\d+)\)")
+_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
+_UNSIGNED = {"UTINYINT": "SMALLINT", "USMALLINT": "INTEGER", "UINTEGER": "BIGINT", "UBIGINT": "HUGEINT"}
+_DIGITS = {"TINYINT": 3, "SMALLINT": 5, "INTEGER": 10, "BIGINT": 19}
+_EXACT_IN_DOUBLE = 2**53
+
+
+def exact_cast(value: str, kind: str) -> str:
+    """Return SQL that turns the text `value` (an SQL expression) into `kind`, or fails. NULL stays NULL.
+
+    An empty text is NULL in any type but text: it can mean nothing else there.
+    """
+    if kind == "VARCHAR":
+        return value
+    fits = _fits(value, kind)
+    cast = f"TRY_CAST({value} AS {kind})"
+    return f"CASE WHEN {fits} THEN {cast} WHEN {value} IS NULL OR {value} = '' THEN NULL ELSE error('{MISFIT}') END"
+
+
+MISFIT = "smoll: a value does not fit its type"
+"""The text of the error that `exact_cast` raises inside DuckDB."""
+
+
+def misfits(value: str, kind: str) -> str:
+    """Return an SQL condition that is true where the text `value` does not fit `kind`, never NULL."""
+    if kind == "VARCHAR":
+        return "false"
+    return f"({value} IS NOT NULL AND {value} <> '' AND NOT coalesce({_fits(value, kind)}, false))"
+
+
+def _fits(value: str, kind: str) -> str:
+    """SQL: the text holds a value of the type, and the type holds all of the text."""
+    cast = f"TRY_CAST({value} AS {kind})"
+    if kind in _INTEGERS or kind in _UNSIGNED:
+        return f"CAST({cast} AS VARCHAR) = {value}"  # refuses 007, +7, 7.0 and blanks; far cheaper than a pattern
+    if kind == "DOUBLE":
+        # 15 digits always survive; more do where some usual way of printing the double gives the same text back.
+        exact = f"length({value}) <= 16 OR CAST({cast} AS VARCHAR) = {value} OR printf('%.17g', {cast}) = {value}"
+        return f"({_matches(value, _NUMBER)} AND isfinite({cast}) AND ({exact}))"
+    if decimal := _DECIMAL.fullmatch(kind):
+        scale = int(decimal[2])
+        fraction = f"([.][0-9]{{1,{scale}}})?" if scale else ""
+        return f"({_matches(value, '-?([0-9]|[1-9][0-9]+)?' + fraction)} AND {cast} IS NOT NULL)"
+    if kind == "BOOLEAN":
+        return f"(lower({value}) IN ('true', 'false'))"
+    if kind in _PATTERNS:
+        return f"({_matches(value, _PATTERNS[kind])} AND {cast} IS NOT NULL)"
+    return f"({cast} IS NOT NULL)"
+
+
+_PATTERNS = {"DATE": _DAY, "TIMESTAMP": _DAY + _CLOCK, "TIMESTAMP WITH TIME ZONE": _DAY + _CLOCK + _ZONE}
+
+
+def _matches(value: str, pattern: str) -> str:
+    return f"regexp_full_match({value}, '{pattern}')"
+
+
+def infer(connection: DuckDBPyConnection, rows: str, columns: Sequence[PartColumn]) -> dict[str, str | None]:
+    """Find the type of each text column, looking at every row of `rows` in one pass.
+
+    Parameters
+    ----------
+    rows
+        A SELECT that yields the columns as text.
+    columns
+        The columns to type. Their order of candidates is `PartColumn.among`.
+
+    Returns
+    -------
+    dict
+        The type by column name; None where no row has a value.
+    """
+    answers = [_candidate_answers(column) for column in columns]
+    sql = ", ".join(expression for answer in answers for expression in answer)
+    row = connection.execute(f"SELECT {sql} FROM ({rows})").fetchone() or ()
+    found: dict[str, str | None] = {}
+    position = 0
+    for column, answer in zip(columns, answers, strict=True):
+        found[column.name] = _choose(column, row[position : position + len(answer)])
+        position += len(answer)
+    return found
+
+
+def _candidate_answers(column: PartColumn) -> list[str]:
+    """SQL for one column: has it a value, its most digits before and after the point, a misfit per candidate."""
+    name = quote(column.name)
+    whole = f"max(length(regexp_extract({name}, '^-?0*([0-9]*)', 1)))"
+    fraction = f"max(length(regexp_extract({name}, '[.]([0-9]+)$', 1)))"
+    checks = [f"bool_or({_candidate_misfits(name, kind)})" for kind in column.among]
+    return [f"bool_or({name} <> '')", whole, fraction, *checks]
+
+
+def _candidate_misfits(name: str, kind: str) -> str:
+    if kind != "DECIMAL":
+        return misfits(name, kind)
+    plain = f"{_matches(name, _PLAIN)} AND TRY_CAST({name} AS DOUBLE) IS NOT NULL"
+    return f"({name} <> '' AND NOT ({plain}))"
+
+
+def _choose(column: PartColumn, answer: Sequence[object]) -> str | None:
+    filled, whole, fraction, *misfit = answer
+    if not filled:
+        return None
+    for kind, missed in zip(column.among, misfit, strict=True):
+        chosen = decimal_type(int(str(whole or 0)), int(str(fraction or 0))) if kind == "DECIMAL" else kind
+        if chosen and not missed:
+            return chosen
+    return "VARCHAR"
+
+
+def decimal_type(whole: int, fraction: int) -> str | None:
+    """The decimal for so many digits before and after the point; None beyond 38. Two sizes, so that it seldom grows."""
+    digits = whole + fraction
+    if digits > 38:
+        return None
+    return f"DECIMAL({18 if digits <= 18 else 38},{fraction})"
+
+
+def widen(stored: str, new: str, *, largest: int = 0) -> str | None:
+    """Return the narrowest type that holds both types exactly, "VARCHAR" at last.
+
+    Parameters
+    ----------
+    stored, new
+        Types in DuckDB's spelling.
+    largest
+        The largest absolute integer among the values; decides whether whole numbers fit a DOUBLE.
+
+    Returns
+    -------
+    str or None
+        None where a nested or binary type is involved: no text of it is exact.
+    """
+    if stored == new:
+        return stored
+    for one, other in ((stored, new), (new, stored)):
+        wider = _wider(one, other, largest)
+        if wider:
+            return wider
+    if any(("(" in kind and not _DECIMAL.fullmatch(kind)) or "[" in kind or kind == "BLOB" for kind in (stored, new)):
+        return None
+    return "VARCHAR"
+
+
+def _wider(one: str, other: str, largest: int) -> str | None:
+    """The common type where `one` is the lesser of the two; None where it is not, or there is none."""
+    if one in _UNSIGNED:
+        return widen(_UNSIGNED[one], other, largest=largest) if other != "VARCHAR" else "VARCHAR"
+    if one in _INTEGERS and other in _INTEGERS:
+        return max(one, other, key=_INTEGERS.index)
+    if one in _INTEGERS and other in ("DOUBLE", "FLOAT"):
+        return "DOUBLE" if largest <= _EXACT_IN_DOUBLE else None
+    if one in _DIGITS and (decimal := _DECIMAL.fullmatch(other)):
+        return _join_decimals(_DIGITS[one], 0, int(decimal[1]) - int(decimal[2]), int(decimal[2]))
+    if (first := _DECIMAL.fullmatch(one)) and (second := _DECIMAL.fullmatch(other)):
+        return _join_decimals(
+            int(first[1]) - int(first[2]), int(first[2]), int(second[1]) - int(second[2]), int(second[2])
+        )
+    return {("FLOAT", "DOUBLE"): "DOUBLE", ("DATE", "TIMESTAMP"): "TIMESTAMP"}.get((one, other))
+
+
+def _join_decimals(whole: int, fraction: int, other_whole: int, other_fraction: int) -> str | None:
+    scale = max(fraction, other_fraction)
+    digits = max(whole, other_whole) + scale
+    return f"DECIMAL({18 if digits <= 18 else 38},{scale})" if digits <= 38 else None

@@ -1,0 +1,1 @@
+"""What smoll remembers on disk: where files lie, who holds the project, what every run did."""

@@ -1,0 +1,101 @@
+"""Where things lie under a project's ``.smoll/``. The only place that spells these paths.
+
+``releases/<n>/warehouse.duckdb``, ``releases/<n>/manifest.json`` and ``releases/current`` are a promise to
+readers (docs/releases.md); the rest may move between versions.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from smoll.errors import StateError
+
+STATE_FOLDER = ".smoll"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of one project. Nothing is created before `prepare`."""
+
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        return self.root / STATE_FOLDER
+
+    @property
+    def warehouse(self) -> Path:
+        return self.state / "warehouse.duckdb"
+
+    @property
+    def ledger(self) -> Path:
+        return self.state / "ledger.sqlite"
+
+    @property
+    def lock(self) -> Path:
+        return self.state / "lock"
+
+    @property
+    def releases(self) -> Path:
+        return self.state / "releases"
+
+    @property
+    def current(self) -> Path:
+        return self.releases / "current"
+
+    @property
+    def hold(self) -> Path:
+        return self.releases / "hold.json"
+
+    @property
+    def dbt(self) -> Path:
+        return self.state / "dbt"
+
+    @property
+    def tmp(self) -> Path:
+        return self.state / "tmp"
+
+    @property
+    def logs(self) -> Path:
+        return self.state / "logs"
+
+    def prepare(self) -> None:
+        """Create the folders that a run writes to.
+
+        Raises
+        ------
+        StateError
+            Where the disk is read-only, full, or the folder belongs to someone else.
+        """
+        try:
+            for folder in (self.state, self.releases, self.dbt, self.tmp, self.logs):
+                folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.state, os.W_OK):
+                raise PermissionError(13, "not writable")
+        except OSError as error:
+            raise StateError(
+                f"Cannot write to {self.state}: {error.strerror or error}.",
+                hint="smoll keeps its state there; make the folder writable or free some space.",
+            ) from error
+
+
+def fsync_path(path: Path) -> None:
+    """Make a file's content, or a folder's entries, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text` so that a reader, or a crash, sees the old or the new content, whole."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with staged.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    staged.replace(path)
+    fsync_path(path.parent)

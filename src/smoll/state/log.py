@@ -1,0 +1,55 @@
+"""The log of one run: ``.smoll/logs/run-<n>.log``. Everything that is written passes the redaction of secrets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from smoll.errors import StateError
+from smoll.events import Event, StreamProgress
+
+_KEPT = 50
+
+
+class RunLog:
+    """An open log file. Its methods may be called from any thread."""
+
+    def __init__(self, file: TextIO, redact: Callable[[str], str]) -> None:
+        self._file = file
+        self._redact = redact
+        self._lock = threading.Lock()
+
+    def line(self, text: str) -> None:
+        """Write one line, with the time."""
+        stamp = datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]
+        with self._lock:
+            self._file.write(f"{stamp} {self._redact(text)}\n")
+            self._file.flush()
+
+    def event(self, event: Event) -> None:
+        """Write an event of the run; progress is left out."""
+        if not isinstance(event, StreamProgress):
+            self.line(repr(event))
+
+
+@contextmanager
+def open_log(folder: Path, run: int, redact: Callable[[str], str]) -> Iterator[RunLog]:
+    """Open the log of a run and remove the oldest logs.
+
+    Raises
+    ------
+    StateError
+        The file cannot be written.
+    """
+    try:
+        file = (folder / f"run-{run}.log").open("w", encoding="utf-8")
+    except OSError as error:
+        raise StateError(f"Cannot write the log in {folder}: {error.strerror}.", hint="Free some space.") from error
+    with file:
+        for old in sorted(folder.glob("run-*.log"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+            old.unlink(missing_ok=True)
+        yield RunLog(file, redact)
