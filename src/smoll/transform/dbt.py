@@ -1,0 +1,257 @@
+"""dbt in this process. One `Dbt` at a time: two runners in one process break each other."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from smoll.errors import Interrupted, StateError, TransformError, UsageError
+from smoll.events import CheckFinished, Event, Listener, NodeFinished, NodeStarted
+from smoll.model import CheckResult, NodeResult
+from smoll.state.layout import write_atomically
+from smoll.transform.graph import Graph, GraphNode, read_manifest
+from smoll.transform.profile import Profile
+
+if TYPE_CHECKING:
+    from dbt.cli.main import dbtRunnerResult
+
+_QUIET = (
+    "--no-send-anonymous-usage-stats",
+    "--no-version-check",
+    "--no-use-colors",
+    "--no-use-colors-file",
+    "--quiet",
+    "--log-level-file=none",
+)
+_PASSED = {"pass": "pass", "success": "pass", "warn": "warn", "fail": "fail", "error": "error"}
+
+
+@dataclass(frozen=True)
+class Dbt:
+    """A parsed dbt project: its graph, and what can be asked of it."""
+
+    graph: Graph
+    _manifest: Any
+    _arguments: tuple[str, ...]
+    _log: Callable[[str], None]
+
+    def select(self, select: str, exclude: str = "") -> frozenset[str]:
+        """The ids that a selection in dbt's syntax names: models, seeds, snapshots, tests and sources.
+
+        Raises
+        ------
+        UsageError
+            dbt does not understand the selection.
+        """
+        result = _invoke(
+            [
+                "ls",
+                "--output=json",
+                "--output-keys=unique_id",
+                *_selection(select, exclude),
+                *self._arguments,
+            ],
+            self._manifest,
+            self._log,
+        )
+        if not result.success:
+            raise UsageError(f"dbt does not understand the selection: {_first_line(result.exception)}")
+        return frozenset(json.loads(line)["unique_id"] for line in result.result or ())
+
+    def build(
+        self, select: str, exclude: str, full_refresh: bool, emit: Listener
+    ) -> tuple[tuple[NodeResult, ...], tuple[CheckResult, ...]]:
+        """Build the selected models, seeds and snapshots and run their tests, as ``dbt build`` does.
+
+        Raises
+        ------
+        TransformError
+            dbt itself failed. A model or test that fails is a result, not an error.
+        Interrupted
+            dbt was asked to stop; what it had built stays.
+        """
+        arguments = ["build", *_selection(select, exclude), *self._arguments]
+        if full_refresh:
+            arguments.append("--full-refresh")
+        try:
+            result = _invoke(arguments, self._manifest, self._log, _Translator(self.graph, emit))
+        finally:
+            _close_connections()
+        if result.result is None:
+            raise _failure("dbt could not build the project", result.exception)
+        nodes, checks = _results(self.graph, result.result.results)
+        if not result.success and result.exception and "interrupt" in str(result.exception).lower():
+            raise Interrupted("dbt was interrupted.")
+        return nodes, checks
+
+
+def open_dbt(
+    folder: Path, work: Path, profile: Profile, environment: Mapping[str, str], log: Callable[[str], None]
+) -> Dbt:
+    """Parse the dbt project in `folder`.
+
+    Parameters
+    ----------
+    work
+        Folder for the generated profile and dbt's target.
+    environment
+        Variables for ``env_var()``, beside this process's own, which win.
+    log
+        Takes dbt's log, line by line.
+
+    Raises
+    ------
+    TransformError
+        The project cannot be parsed, or its packages are not installed. The message is dbt's.
+    """
+    os.environ.update({name: value for name, value in environment.items() if name not in os.environ})
+    os.environ["DO_NOT_TRACK"] = "1"
+    _write_profile(work, profile)
+    arguments = (
+        f"--project-dir={folder}",
+        f"--profiles-dir={work}",
+        f"--target-path={work / 'target'}",
+        f"--log-path={work}",
+        *_QUIET,
+    )
+    result = _invoke(["parse", *arguments], None, log)
+    if not result.success or result.result is None:
+        raise _failure("dbt cannot parse the project", result.exception)
+    return Dbt(read_manifest(result.result), result.result, arguments, log)
+
+
+def _write_profile(work: Path, profile: Profile) -> None:
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        write_atomically(work / "profiles.yml", json.dumps(profile.content, indent=2) + "\n")
+    except OSError as error:
+        raise StateError(f"Cannot write to {work}: {error.strerror}.", hint="Make the folder writable.") from error
+
+
+def _selection(select: str, exclude: str) -> list[str]:
+    """One option each, with ``=``, so that no selection is taken for an option of dbt's."""
+    return [f"--{name}={text}" for name, text in (("select", select), ("exclude", exclude)) if text.strip()]
+
+
+def _invoke(
+    arguments: Sequence[str],
+    manifest: Any,
+    log: Callable[[str], None],
+    listener: Callable[[Any], None] | None = None,
+) -> dbtRunnerResult:
+    from dbt.cli.main import dbtRunner
+
+    def on_event(event: Any) -> None:
+        if event.info.level != "debug":
+            log(f"{event.info.level}: {event.info.msg}")
+        if listener:
+            listener(event)
+
+    with _output_to(log):
+        return dbtRunner(manifest=manifest, callbacks=[on_event]).invoke(list(arguments))
+
+
+@contextlib.contextmanager
+def _output_to(log: Callable[[str], None]) -> Iterator[None]:
+    """Send what dbt and Python models print to the log: stdout is for data."""
+    buffer = io.StringIO()
+    with contextlib.redirect_stdout(buffer):
+        yield
+    for line in buffer.getvalue().splitlines():
+        log(line)
+
+
+def _close_connections() -> None:
+    """Close the warehouse: dbt keeps the file open after it is done, and smoll opens it next.
+
+    dbt-duckdb 1.11 keeps one environment per process in ``DuckDBConnectionManager._ENV``.
+    """
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.adapters.factory import cleanup_connections
+
+    cleanup_connections()
+    environment = DuckDBConnectionManager._ENV
+    if environment is not None:
+        environment.close()
+    DuckDBConnectionManager.close_all_connections()
+
+
+class _Translator:
+    """Turns dbt's own events into smoll's, while dbt runs."""
+
+    def __init__(self, graph: Graph, emit: Listener) -> None:
+        self._graph = graph
+        self._emit = emit
+
+    def __call__(self, event: Any) -> None:
+        if event.info.name not in ("NodeStart", "NodeFinished"):
+            return
+        node = self._graph.nodes.get(event.data.node_info.unique_id)
+        if node is None:
+            return
+        if event.info.name == "NodeStart":
+            self._emit(NodeStarted(node.id, node.name, node.kind))
+            return
+        result = event.data.run_result
+        self._emit(
+            _finished(node, str(result.status), result.execution_time, result.message, int(result.num_failures or 0))
+        )
+
+
+def _finished(node: GraphNode, status: str, seconds: float, message: str | None, failures: int) -> Event:
+    if node.is_check:
+        return CheckFinished(_check(node, status, seconds, message, failures))
+    return NodeFinished(_built(node, status, seconds, message))
+
+
+def _results(graph: Graph, results: Sequence[Any]) -> tuple[tuple[NodeResult, ...], tuple[CheckResult, ...]]:
+    nodes: list[NodeResult] = []
+    checks: list[CheckResult] = []
+    for result in results:
+        node = graph.nodes.get(result.node.unique_id)
+        if node is None:
+            continue
+        arguments = (node, str(result.status), float(result.execution_time), result.message)
+        if node.is_check:
+            checks.append(_check(*arguments, int(result.failures or 0)))
+        else:
+            nodes.append(_built(*arguments))
+    return tuple(nodes), tuple(checks)
+
+
+def _built(node: GraphNode, status: str, seconds: float, message: str | None) -> NodeResult:
+    outcome: Literal["success", "error", "skipped"] = "success"
+    if status in ("error", "fail", "partial success"):
+        outcome = "error"
+    elif status in ("skipped", "no-op"):
+        outcome = "skipped"
+    said = _plain(message) if outcome == "error" else ""
+    return NodeResult(node.id, node.name, node.kind, outcome, round(seconds, 3), said)
+
+
+def _check(node: GraphNode, status: str, seconds: float, message: str | None, failures: int) -> CheckResult:
+    outcome: Any = _PASSED.get(status, "skipped")
+    said = _plain(message) if outcome not in ("pass", "skipped") else ""
+    return CheckResult(node.id, node.name, outcome, node.severity, failures, round(seconds, 3), said, node.parents)
+
+
+def _plain(message: str | None) -> str:
+    return " ".join(line.strip() for line in (message or "").splitlines() if line.strip())
+
+
+def _failure(what: str, exception: BaseException | None) -> TransformError:
+    text = str(exception) if exception else "dbt gave no reason; see the log."
+    hint = ""
+    if "dbt deps" in text:
+        hint = "Install the project's packages with `dbt deps`, then run again."
+    return TransformError(f"{what}: {text.strip()}", hint=hint)
+
+
+def _first_line(exception: BaseException | None) -> str:
+    return str(exception).strip().splitlines()[0] if exception else "no reason given"

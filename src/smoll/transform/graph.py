@@ -1,0 +1,138 @@
+"""dbt's manifest, reduced to what smoll asks of it. Frozen values; dbt's own objects end here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from smoll.model import TableRef
+
+_CHECKS = ("test", "unit_test")
+_BUILT = ("model", "seed", "snapshot")
+
+
+@dataclass(frozen=True)
+class GraphNode:
+    """A model, seed, snapshot, source table, test or unit test of the dbt project.
+
+    ``parents`` are dbt ids. ``definition`` is a hash of what a check *is*, so that an edited check counts as one
+    that has not run. ``clocks`` are the columns in which a snapshot writes its own times.
+    """
+
+    id: str
+    name: str
+    kind: str
+    path: str
+    parents: tuple[str, ...] = ()
+    table: TableRef | None = None
+    materialized: str = ""
+    severity: Literal["error", "warn"] = "error"
+    definition: str = ""
+    description: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
+    clocks: tuple[str, ...] = ()
+
+    @property
+    def is_check(self) -> bool:
+        return self.kind in _CHECKS
+
+    @property
+    def is_built(self) -> bool:
+        """True for what dbt builds: a model, a seed or a snapshot."""
+        return self.kind in _BUILT
+
+    @property
+    def follows_parents(self) -> bool:
+        """True where the node's rows change with its parents' without being built: a view, or an ephemeral model."""
+        return self.kind == "model" and self.materialized in ("view", "ephemeral")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All nodes of the project by id."""
+
+    nodes: Mapping[str, GraphNode]
+
+    def ancestors(self, ids: Iterable[str]) -> set[str]:
+        """The given nodes and everything they are built from."""
+        found: set[str] = set()
+        waiting = list(ids)
+        while waiting:
+            node = waiting.pop()
+            if node in found or node not in self.nodes:
+                continue
+            found.add(node)
+            waiting += self.nodes[node].parents
+        return found
+
+    def checks(self) -> Iterable[GraphNode]:
+        """Every test and unit test."""
+        return (node for node in self.nodes.values() if node.is_check)
+
+
+def read_manifest(manifest: Any) -> Graph:
+    """Reduce dbt's Manifest object. Nodes of other kinds (analyses, operations) are left out."""
+    nodes = [_node(node, manifest) for node in manifest.nodes.values()]
+    nodes += [_source(source) for source in manifest.sources.values()]
+    nodes += [_unit_test(test) for test in manifest.unit_tests.values()]
+    return Graph({node.id: node for node in nodes if node.is_check or node.is_built or node.kind == "source"})
+
+
+def _node(node: Any, manifest: Any) -> GraphNode:
+    kind = str(node.resource_type)
+    is_test = kind == "test"
+    return GraphNode(
+        id=node.unique_id,
+        name=node.name if kind == "test" else node.alias,
+        kind=kind,
+        path=node.original_file_path,
+        parents=tuple(getattr(node.depends_on, "nodes", ())),
+        table=None if is_test else TableRef(node.schema, node.alias),
+        materialized=str(getattr(node.config, "materialized", "")),
+        severity="warn" if is_test and str(node.config.severity).lower() == "warn" else "error",
+        definition=_definition(node, manifest) if is_test else "",
+        description=node.description or "",
+        columns=tuple((name, column.description or "") for name, column in node.columns.items()),
+        clocks=_clocks(node) if kind == "snapshot" else (),
+    )
+
+
+def _source(source: Any) -> GraphNode:
+    return GraphNode(
+        id=source.unique_id,
+        name=f"{source.source_name}.{source.name}",
+        kind="source",
+        path=source.original_file_path,
+        table=TableRef(source.schema, source.identifier),
+        description=source.description or "",
+        columns=tuple((name, column.description or "") for name, column in source.columns.items()),
+    )
+
+
+def _unit_test(test: Any) -> GraphNode:
+    return GraphNode(
+        id=test.unique_id,
+        name=test.name,
+        kind="unit_test",
+        path=test.original_file_path,
+        parents=tuple(test.depends_on.nodes),
+        definition=str(test.checksum or ""),
+    )
+
+
+def _definition(node: Any, manifest: Any) -> str:
+    """Hash the test's code, arguments, configuration and the macros it calls directly."""
+    metadata = getattr(node, "test_metadata", None)
+    macros = [manifest.macros[name].macro_sql for name in node.depends_on.macros if name in manifest.macros]
+    parts = [node.raw_code, metadata.kwargs if metadata else {}, node.config.to_dict(), macros]
+    return hashlib.sha256(json.dumps(parts, default=str, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _clocks(snapshot: Any) -> tuple[str, ...]:
+    """The columns in which dbt writes when a row was seen; they differ between two runs over the same data."""
+    names = snapshot.config.snapshot_meta_column_names
+    found = {key: getattr(names, key, None) or key for key in ("dbt_valid_from", "dbt_updated_at", "dbt_scd_id")}
+    return tuple(found.values())

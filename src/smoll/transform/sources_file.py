@@ -1,0 +1,82 @@
+"""The generated ``_smoll_sources.yml``: every stream is a dbt source without the user writing one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from smoll.connector import StreamPlan
+from smoll.errors import StateError
+from smoll.model import TableRef
+from smoll.transform.profile import read_yaml
+
+NAME = "_smoll_sources.yml"
+_HEAD = "# Written by smoll before every run, from smoll.yml. Do not edit; keep it out of git.\n"
+
+
+def write_sources_file(folder: Path, plans: Sequence[StreamPlan]) -> None:
+    """Write the dbt sources of `plans` into the project's first model path, leaving out those it declares itself.
+
+    Raises
+    ------
+    StateError
+        The file cannot be written.
+    """
+    paths = read_yaml(folder / "dbt_project.yml").get("model-paths") or ["models"]
+    target = folder / paths[0] / NAME
+    declared = set(_declared(folder, paths))
+    sources: dict[str, list[StreamPlan]] = {}
+    for plan in plans:
+        named = TableRef(plan.ref.source, plan.table.name)
+        if plan.table not in declared and named not in declared:
+            sources.setdefault(plan.ref.source, []).append(plan)
+    _write_if_changed(target, _HEAD + _render(sources) if sources else "")
+
+
+def _render(sources: dict[str, list[StreamPlan]]) -> str:
+    """JSON is YAML: every name is quoted right, whatever it holds."""
+    listed = [
+        {
+            "name": source,
+            "schema": plans[0].table.schema,
+            "tables": [{"name": plan.table.name, "description": f"Loaded by smoll ({plan.mode})."} for plan in plans],
+        }
+        for source, plans in sources.items()
+    ]
+    return json.dumps({"version": 2, "sources": listed}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _declared(folder: Path, paths: Iterable[str]) -> Iterable[TableRef]:
+    """What the user's YAML declares, both as schema.table and as source.table."""
+    for path in paths:
+        for file in sorted([*(folder / path).rglob("*.yml"), *(folder / path).rglob("*.yaml")]):
+            if file.name == NAME:
+                continue
+            for source in read_yaml(file).get("sources") or []:
+                yield from _tables(source)
+
+
+def _tables(source: Any) -> Iterable[TableRef]:
+    if not isinstance(source, dict) or not isinstance(source.get("name"), str):
+        return  # dbt reports it, with its place
+    name = source["name"]
+    for table in source.get("tables") or []:
+        if isinstance(table, dict) and isinstance(table.get("name"), str):
+            yield TableRef(str(source.get("schema", name)), str(table.get("identifier", table["name"])))
+            yield TableRef(name, table["name"])
+
+
+def _write_if_changed(target: Path, text: str) -> None:
+    """Leave the file alone where it says the same: dbt parses anew what has a newer time."""
+    try:
+        if not text:
+            target.unlink(missing_ok=True)
+        elif not target.is_file() or target.read_text(encoding="utf-8") != text:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            staged = target.with_suffix(".tmp")
+            staged.write_text(text, encoding="utf-8")
+            staged.replace(target)
+    except OSError as error:
+        raise StateError(f"Cannot write {target}: {error.strerror}.", hint="Make the folder writable.") from error
