@@ -1,0 +1,171 @@
+"""The Python interface: everything the command line does, as methods of a `Project`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smoll import release
+from smoll.errors import ReleaseError, UsageError
+from smoll.events import Listener
+from smoll.examine import examine_project
+from smoll.model import Finding, ReleaseEntry, RunResult, Status
+from smoll.project import ProjectConfig, find_root, load_config
+from smoll.run import Request, run_project
+from smoll.state.layout import Layout
+from smoll.state.ledger import open_ledger
+from smoll.state.lock import current_holder, project_lock
+from smoll.warehouse import connect_reader, engine_settings
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+def open_project(path: str | Path | None = None) -> Project:
+    """Open the project in `path`; by default the nearest folder upwards that has a ``smoll.yml``.
+
+    Raises
+    ------
+    UsageError
+        There is no project.
+    ConfigError
+        ``smoll.yml`` or ``.env`` is wrong; all problems are named.
+    """
+    return Project(load_config(find_root(Path(path) if path is not None else None)))
+
+
+def connect(path: str | Path | None = None) -> DuckDBPyConnection:
+    """Connect to the current release of the project in `path`, read-only and sandboxed.
+
+    The connection stays on the release that was current when it was made; connect again to see a newer one.
+
+    Raises
+    ------
+    ReleaseError
+        Nothing has been released yet.
+    """
+    return open_project(path).connect()
+
+
+@dataclass(frozen=True)
+class Project:
+    """One project. Its methods are the commands of the same names."""
+
+    config: ProjectConfig
+
+    @property
+    def _layout(self) -> Layout:
+        return Layout(self.config.root)
+
+    def run(
+        self,
+        select: str = "",
+        exclude: str = "",
+        *,
+        full_refresh: bool = False,
+        reload: Sequence[str] = (),
+        wait: bool = True,
+        on_event: Listener | None = None,
+    ) -> RunResult:
+        """Load, build, check and release.
+
+        Parameters
+        ----------
+        select, exclude
+            dbt's selection syntax; empty for everything.
+        full_refresh
+            Build incremental models and seeds from nothing.
+        reload
+            ``SOURCE`` or ``SOURCE.STREAM``: forget state and types and load anew.
+        wait
+            Wait for another run, or raise LockedError.
+        on_event
+            Called with each of `smoll.events`, one at a time.
+
+        Raises
+        ------
+        UsageError, LockedError, StateError
+            Nothing was run. A failing load, model or check is in the result instead.
+        """
+        request = Request(select, exclude, full_refresh, tuple(reload))
+        return run_project(self.config, request, wait=wait, on_event=on_event)
+
+    def check(self) -> tuple[Finding, ...]:
+        """Reach every source and parse the dbt project; load, build and release nothing."""
+        return examine_project(self.config)
+
+    def connect(self, raw: bool = False) -> DuckDBPyConnection:
+        """Connect to the current release, or with `raw` to the working warehouse; read-only and sandboxed.
+
+        Raises
+        ------
+        ReleaseError
+            Nothing has been released (or, with `raw`, loaded) yet, or a run holds the working warehouse.
+        """
+        settings = engine_settings(self.config.resources.memory, self.config.resources.threads, self._layout.tmp)
+        if raw:
+            return connect_reader(self._layout.warehouse, "warehouse", settings)
+        number = release.current_release(self._layout)
+        if number is None:
+            raise ReleaseError("Nothing has been released yet.", hint="`smoll run` makes the first release.")
+        path = (self._layout.releases / str(number) / "warehouse.duckdb").resolve()
+        return connect_reader(path, "release", settings)
+
+    def runs(self, limit: int = 20) -> tuple[RunResult, ...]:
+        """The newest runs first."""
+        with open_ledger(self._layout.ledger) as ledger:
+            return ledger.runs(limit) if ledger else ()
+
+    def run_record(self, run: int) -> RunResult:
+        """One run by its number. Raises UsageError where there is none."""
+        with open_ledger(self._layout.ledger) as ledger:
+            if ledger is None:
+                raise UsageError(f"There is no run {run}.", hint="`smoll run` makes the first.")
+            return ledger.run_record(run)
+
+    def releases(self) -> tuple[ReleaseEntry, ...]:
+        """All releases, the newest first."""
+        return release.entries(self._layout)
+
+    def release(self, number: int | None = None) -> ReleaseEntry:
+        """One release, ``current`` by default. Raises UsageError where there is none."""
+        current = release.current_release(self._layout)
+        number = current if number is None else number
+        if number is None:
+            raise UsageError("There is no release yet.", hint="`smoll run` makes the first.")
+        return release.entry(self._layout, number, current, release.read_hold(self._layout) is not None)
+
+    def rollback(self, number: int | None = None) -> ReleaseEntry:
+        """Publish an earlier release and hold it until `resume`. Runs go on building and staging meanwhile.
+
+        Raises
+        ------
+        UsageError
+            There is no such release.
+        """
+        with project_lock(self._layout.lock, "smoll rollback"):
+            return self.release(release.rollback(self._layout, number))
+
+    def resume(self) -> ReleaseEntry:
+        """End the hold of a rollback and publish the newest release."""
+        with project_lock(self._layout.lock, "smoll release resume"):
+            return self.release(release.resume(self._layout))
+
+    def status(self) -> Status:
+        """What readers see, what happened last, and whether something is going on."""
+        layout = self._layout
+        current = release.current_release(layout)
+        with open_ledger(layout.ledger) as ledger:
+            runs = ledger.runs(1) if ledger else ()
+            streams = ledger.streams() if ledger else ()
+        return Status(
+            project=self.config.name,
+            root=self.config.root,
+            current=self.release(current) if current is not None else None,
+            hold=release.read_hold(layout),
+            last_run=runs[0] if runs else None,
+            running=current_holder(layout.lock),
+            streams=streams,
+        )

@@ -1,0 +1,109 @@
+"""What may refuse a release: every check on a released table, and on anything it is built from.
+
+Pure functions over the graph and the ledger; nothing here reads a file or a database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from smoll.model import CheckResult, Refusal
+from smoll.state.ledger import CheckRecord, NodeRecord, table_key
+from smoll.transform.graph import Graph, GraphNode
+
+
+def refusals(
+    graph: Graph,
+    released: Iterable[str],
+    nodes: Mapping[str, NodeRecord],
+    checks: Mapping[str, CheckRecord],
+) -> tuple[Refusal, ...]:
+    """Say why the released nodes may not be published; empty where they may.
+
+    A release is refused while, for a released node or an ancestor of it, the last build failed, or a check of
+    severity error has failed, has not run since what it looks at was built or loaded, or is not the check that
+    ran. Which of them this run selected plays no part.
+
+    Parameters
+    ----------
+    released
+        The dbt ids of what would be released.
+    nodes, checks
+        What the ledger knows.
+    """
+    scope = graph.ancestors(released)
+    touched = _Touched(graph, nodes)
+    found = [*_unbuilt(graph, scope, nodes)]
+    for check in graph.checks():
+        if check.severity == "error" and scope.intersection(check.parents):
+            found += _judge(graph, check, checks.get(check.id), touched)
+    return tuple(found)
+
+
+def known_checks(graph: Graph, released: Iterable[str], checks: Mapping[str, CheckRecord]) -> tuple[CheckResult, ...]:
+    """The last answers of all checks in the scope of the released nodes, for the manifest."""
+    scope = graph.ancestors(released)
+    return tuple(
+        checks[check.id].result for check in graph.checks() if check.id in checks and scope.intersection(check.parents)
+    )
+
+
+def _unbuilt(graph: Graph, scope: Iterable[str], nodes: Mapping[str, NodeRecord]) -> Iterator[Refusal]:
+    for node in (graph.nodes[id] for id in sorted(scope)):
+        record = nodes.get(node.id)
+        if not node.is_built or node.materialized == "ephemeral":
+            continue
+        if record is None:
+            yield Refusal(node.name, "has not been built yet", _remedy(graph, node))
+        elif record.error:
+            yield Refusal(node.name, f"failed to build in run {record.touched}: {record.error}", _remedy(graph, node))
+
+
+def _judge(graph: Graph, check: GraphNode, record: CheckRecord | None, touched: _Touched) -> Iterator[Refusal]:
+    subject = next((graph.nodes[id] for id in check.parents if id in graph.nodes), check)
+    remedy = _remedy(graph, subject)
+    if record is None:
+        yield Refusal(check.name, "has not run since what it checks was built or loaded", remedy)
+        return
+    if record.definition != check.definition:
+        yield Refusal(check.name, f"was changed after it ran in run {record.run}", remedy)
+        return
+    latest, newest = max(((touched(id), id) for id in check.parents if id in graph.nodes), default=(0, check.id))
+    if latest > record.run:
+        name = graph.nodes[newest].name
+        yield Refusal(check.name, f"has not run since run {latest}, which changed {name}", remedy)
+    elif record.result.status in ("fail", "error"):
+        said = f": {record.result.message}" if record.result.message else ""
+        yield Refusal(check.name, f"failed in run {record.run}{said}", remedy)
+
+
+class _Touched:
+    """The last run that may have changed the rows of a node: its own build or load, or that of a view's parents."""
+
+    def __init__(self, graph: Graph, nodes: Mapping[str, NodeRecord]) -> None:
+        self._graph = graph
+        self._nodes = nodes
+        self._known: dict[str, int] = {}
+
+    def __call__(self, id: str) -> int:
+        if id not in self._known:
+            self._known[id] = self._find(self._graph.nodes[id])
+        return self._known[id]
+
+    def _find(self, node: GraphNode) -> int:
+        key = table_key(node.table) if node.kind == "source" and node.table else node.id
+        own = self._nodes[key].touched if key in self._nodes else 0
+        if not node.follows_parents:
+            return own
+        return max([own, *(self(parent) for parent in node.parents if parent in self._graph.nodes)])
+
+
+def _remedy(graph: Graph, node: GraphNode) -> str:
+    """The command that loads and builds the node anew, with its ancestors and its checks.
+
+    An incremental ancestor keeps rows that came before the mending, so it is built from scratch.
+    """
+    line = [graph.nodes[id] for id in graph.ancestors([node.id])]
+    refresh = "--full-refresh " if any(n.materialized == "incremental" for n in line) else ""
+    name = f"source:{node.name}" if node.kind == "source" else node.name
+    return f'smoll run {refresh}--select "+{name}+"'

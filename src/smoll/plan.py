@@ -1,0 +1,112 @@
+"""What a run will do: the streams of every source, the dbt project over them, and how a selection falls on both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smoll.connectors import connector_for
+from smoll.errors import LoadError, UsageError
+from smoll.events import Listener, Message
+from smoll.load import Job
+from smoll.model import StreamRef, TableRef
+from smoll.state.layout import Layout
+from smoll.warehouse import Settings
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from smoll.project import ProjectConfig
+    from smoll.transform import Dbt
+
+
+def find_jobs(config: ProjectConfig, connection: DuckDBPyConnection) -> list[Job]:
+    """Ask every connector for the source's streams.
+
+    Raises
+    ------
+    LoadError
+        A source that must be asked cannot be reached, or two streams would load into one table.
+    """
+    jobs = []
+    for name, source in config.sources.items():
+        connector = connector_for(source.kind)
+        jobs.append(Job(name, source, connector, connector.discover(name, source, config.root, connection)))
+    _refuse_shared_tables(jobs)
+    return jobs
+
+
+def _refuse_shared_tables(jobs: Sequence[Job]) -> None:
+    taken: dict[str, StreamRef] = {}
+    for job in jobs:
+        for plan in job.plans:
+            key = str(plan.table).lower()
+            if key in taken:
+                raise LoadError(
+                    f"{taken[key]} and {plan.ref} would both load into {plan.table}.",
+                    hint="Give one of them another `table` or `schema`.",
+                )
+            taken[key] = plan.ref
+
+
+def parse_reload(jobs: Sequence[Job], names: Sequence[str]) -> frozenset[StreamRef]:
+    """Turn SOURCE and SOURCE.STREAM into streams. Raises UsageError where one names nothing."""
+    found: set[StreamRef] = set()
+    for name in names:
+        source, _, stream = name.partition(".")
+        matching = {
+            plan.ref for job in jobs for plan in job.plans if job.name == source and stream in ("", plan.ref.stream)
+        }
+        if not matching:
+            known = ", ".join(str(plan.ref) for job in jobs for plan in job.plans)
+            raise UsageError(f"--reload {name}: there is no such source or stream.", hint=f"There are: {known}.")
+        found |= matching
+    return frozenset(found)
+
+
+def open_transform(
+    config: ProjectConfig,
+    layout: Layout,
+    settings: Settings,
+    jobs: Sequence[Job],
+    log: Callable[[str], None],
+    emit: Listener,
+    work: Path | None = None,
+) -> Dbt | None:
+    """Write the generated sources and parse the dbt project; None where the project has none.
+
+    Parameters
+    ----------
+    work
+        Where dbt writes; by default the project's own folder for it.
+
+    Raises
+    ------
+    TransformError
+        dbt cannot parse it.
+    """
+    from smoll.transform import open_dbt, write_sources_file
+    from smoll.transform.profile import make_profile, read_profile_name
+
+    folder = config.transform_dir
+    if not (folder / "dbt_project.yml").is_file():
+        return None
+    name = read_profile_name(folder / "dbt_project.yml")
+    profile = make_profile(folder, name, layout.warehouse, settings, config.resources.threads)
+    for note in profile.notes:
+        emit(Message(note))
+    write_sources_file(folder, [plan for job in jobs for plan in job.plans])
+    return open_dbt(folder, work or layout.dbt, profile, config.dotenv, log)
+
+
+def match_streams(dbt: Dbt | None, jobs: Sequence[Job], chosen: frozenset[str]) -> frozenset[StreamRef]:
+    """The streams whose table one of the chosen dbt sources reads, whatever its name is there."""
+    if dbt is None:
+        raise UsageError("A selection needs a dbt project, and this project has none.", hint="Run without --select.")
+    tables = {_key(node.table) for id, node in dbt.graph.nodes.items() if id in chosen and node.kind == "source"}
+    return frozenset(plan.ref for job in jobs for plan in job.plans if _key(plan.table) in tables)
+
+
+def _key(table: TableRef | None) -> str:
+    return str(table).lower()

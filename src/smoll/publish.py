@@ -1,0 +1,180 @@
+"""From a built warehouse to a published release, or to the reasons why not."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smoll.check import known_checks, refusals
+from smoll.events import Listener, ReleaseStarted
+from smoll.model import Refusal, ReleasedTable, ReleaseManifest, ReleaseOutcome
+from smoll.release import (
+    Candidate,
+    build_release,
+    current_release,
+    hash_tables,
+    newest_release,
+    prune,
+    read_hold,
+    read_manifest,
+    switch,
+)
+from smoll.state.layout import Layout
+from smoll.state.ledger import Ledger
+from smoll.warehouse import INTERNAL_SCHEMA, Settings, columns_of, open_warehouse
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from smoll.project import ProjectConfig
+    from smoll.transform import Dbt, GraphNode
+
+_MARTS = "models/marts/"
+
+
+def publish(
+    config: ProjectConfig,
+    layout: Layout,
+    settings: Settings,
+    ledger: Ledger,
+    dbt: Dbt,
+    run: int,
+    emit: Listener,
+) -> ReleaseOutcome:
+    """Release the working warehouse as it is now, if every check allows it.
+
+    Raises
+    ------
+    ReleaseError
+        The release cannot be staged; `current` is as it was.
+    UsageError
+        `release.select` is no selection that dbt understands.
+    """
+    nodes = _released_nodes(config, dbt)
+    if not nodes:
+        return ReleaseOutcome("none", message="Nothing to release: no model is selected by `release.select`.")
+    ids = [node.id for node in nodes]
+    reasons = refusals(dbt.graph, ids, ledger.nodes(), ledger.checks())
+    if reasons:
+        return ReleaseOutcome("refused", refusals=reasons)
+    with open_warehouse(layout.warehouse, settings) as warehouse:
+        missing = [node for node in nodes if node.table and not columns_of(warehouse, node.table)]
+        if missing:
+            return ReleaseOutcome("refused", refusals=tuple(_missing(node) for node in missing))
+        emit(ReleaseStarted(len(nodes)))
+        candidates = [_candidate(config, node) for node in nodes]
+        tables = hash_tables(warehouse, candidates)
+        same = _same_as_newest(layout, tables)
+        if same is not None:
+            return _unchanged(layout, same)
+        commit, dirty = _git(config.root)
+        manifest = ReleaseManifest(
+            number=_next_number(layout),
+            project=config.name,
+            run=run,
+            created=datetime.now(UTC),
+            tables=tables,
+            checks=known_checks(dbt.graph, ids, ledger.checks()),
+            cursors=_cursors(warehouse),
+            versions=_versions(),
+            git_commit=commit,
+            git_dirty=dirty,
+        )
+        build_release(warehouse, layout, manifest, candidates)
+    return _put_forward(config, layout, manifest.number, len(tables))
+
+
+def _released_nodes(config: ProjectConfig, dbt: Dbt) -> list[GraphNode]:
+    """The models under models/marts/, or every model where there is no such folder, or what the project selects."""
+    nodes = dbt.graph.nodes
+    if config.release.select:
+        chosen = [nodes[id] for id in sorted(dbt.select(config.release.select)) if id in nodes]
+    else:
+        models = [node for node in nodes.values() if node.kind == "model"]
+        marts = [node for node in models if node.path.startswith(_MARTS)]
+        chosen = sorted(marts or models, key=lambda node: node.id)
+    return [node for node in chosen if node.table and not node.is_check and node.materialized != "ephemeral"]
+
+
+def _missing(node: GraphNode) -> Refusal:
+    return Refusal(node.name, f"is not in the warehouse ({node.table})", f'smoll run --select "+{node.name}"')
+
+
+def _candidate(config: ProjectConfig, node: GraphNode) -> Candidate:
+    metadata = [
+        name for s in config.sources.values() for name in (s.metadata.load_id, s.metadata.loaded_at, s.metadata.file)
+    ]
+    ignored = frozenset(name.lower() for name in [*metadata, *node.clocks])
+    assert node.table is not None
+    return Candidate(node.id, node.table, ignored, node.description, node.columns)
+
+
+def _same_as_newest(layout: Layout, tables: tuple[ReleasedTable, ...]) -> int | None:
+    newest = newest_release(layout)
+    if newest is None or read_manifest(layout, newest).tables != tables:
+        return None
+    return newest
+
+
+def _unchanged(layout: Layout, number: int) -> ReleaseOutcome:
+    """Nothing new to release. A run that was killed between staging and switching is completed here."""
+    if read_hold(layout) is None and current_release(layout) != number:
+        switch(layout, number)
+        return _outcome(layout, "published", number, 0)
+    return ReleaseOutcome("unchanged", number, message=f"Nothing changed since release {number}.")
+
+
+def _put_forward(config: ProjectConfig, layout: Layout, number: int, tables: int) -> ReleaseOutcome:
+    if read_hold(layout) is not None:
+        return _outcome(layout, "staged", number, tables)
+    switch(layout, number)
+    prune(layout, config.release.keep)
+    return _outcome(layout, "published", number, tables)
+
+
+def _outcome(layout: Layout, status: str, number: int, tables: int) -> ReleaseOutcome:
+    path = (layout.releases / str(number)).relative_to(layout.root).as_posix()
+    return ReleaseOutcome(status, number, path, tables or len(read_manifest(layout, number).tables))  # type: ignore[arg-type]
+
+
+def _next_number(layout: Layout) -> int:
+    return (newest_release(layout) or 0) + 1
+
+
+def _cursors(connection: DuckDBPyConnection) -> dict[str, str]:
+    rows = connection.execute(
+        f"""SELECT source || '.' || stream, state ->> '$.cursor' FROM {INTERNAL_SCHEMA}.state
+        WHERE state ->> '$.cursor' IS NOT NULL ORDER BY 1"""
+    ).fetchall()
+    return dict(rows)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("smoll", "duckdb", "dbt-core", "dbt-duckdb"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def _git(root: Path) -> tuple[str | None, bool | None]:
+    """The commit of the project and whether the tree differs from it; None where git does not know the folder."""
+    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return None, None
+    try:
+        commit = _ask_git(root, "rev-parse", "HEAD")
+        dirty = bool(_ask_git(root, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit, dirty
+
+
+def _ask_git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,0 +1,33 @@
+"""Releases: staged beside their final place, published by one atomic switch of ``current``."""
+
+from smoll.release.build import Candidate, build_release, hash_tables
+from smoll.release.store import (
+    clean,
+    current_release,
+    entries,
+    entry,
+    newest_release,
+    prune,
+    read_hold,
+    read_manifest,
+    resume,
+    rollback,
+    switch,
+)
+
+__all__ = [
+    "Candidate",
+    "build_release",
+    "clean",
+    "current_release",
+    "entries",
+    "entry",
+    "hash_tables",
+    "newest_release",
+    "prune",
+    "read_hold",
+    "read_manifest",
+    "resume",
+    "rollback",
+    "switch",
+]

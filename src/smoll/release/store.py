@@ -1,0 +1,230 @@
+"""The releases on disk: their manifests, the ``current`` link, the hold.
+
+Every change here is one rename of one name. Call the writing functions with the project's lock held.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from smoll.errors import ReleaseError, UsageError
+from smoll.model import (
+    CheckResult,
+    Column,
+    Hold,
+    ReleasedTable,
+    ReleaseEntry,
+    ReleaseManifest,
+    TableRef,
+    to_json,
+)
+from smoll.state.layout import Layout, fsync_path, write_atomically
+
+STAGING = ".staging-"
+_TRASH = ".trash-"
+
+
+def numbers(layout: Layout) -> list[int]:
+    """The numbers of all complete releases, ascending."""
+    if not layout.releases.is_dir():
+        return []
+    return sorted(int(path.name) for path in layout.releases.iterdir() if path.name.isdecimal() and path.is_dir())
+
+
+def read_manifest(layout: Layout, number: int) -> ReleaseManifest:
+    """Read a release's manifest.
+
+    Raises
+    ------
+    UsageError
+        There is no release of this number.
+    ReleaseError
+        Its manifest is missing or damaged.
+    """
+    path = layout.releases / str(number) / "manifest.json"
+    if not path.parent.is_dir():
+        raise UsageError(f"There is no release {number}.", hint="`smoll releases` lists them.")
+    try:
+        return _manifest(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReleaseError(
+            f"The manifest {path} is damaged: {error}",
+            hint=f"Move the release away (mv '{path.parent}' '{layout.state}/damaged-{number}') and run `smoll run`.",
+        ) from error
+
+
+def write_manifest(folder: Path, manifest: ReleaseManifest) -> None:
+    """Write ``manifest.json`` into a staged release."""
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    fsync_path(path)
+
+
+def _manifest(data: dict[str, Any]) -> ReleaseManifest:
+    tables = tuple(
+        ReleasedTable(
+            ref=TableRef(*item["ref"].split(".", 1)),
+            columns=tuple(Column(**column) for column in item["columns"]),
+            **{key: item[key] for key in ("id", "rows", "hash")},
+        )
+        for item in data["tables"]
+    )
+    checks = tuple(CheckResult(**{**item, "nodes": tuple(item["nodes"])}) for item in data["checks"])
+    plain = {key: value for key, value in data.items() if key not in ("tables", "checks", "created")}
+    return ReleaseManifest(tables=tables, checks=checks, created=datetime.fromisoformat(data["created"]), **plain)
+
+
+def current_release(layout: Layout) -> int | None:
+    """The number that ``current`` names; None where nothing is published.
+
+    Raises ReleaseError where ``current`` leads nowhere.
+    """
+    link = layout.current
+    if not link.is_symlink():
+        return _copied_current(link) if link.exists() else None
+    name = str(link.readlink())
+    if not name.isdecimal() or not (layout.releases / name).is_dir():
+        raise ReleaseError(
+            f"{link} leads to {name}, which is no release.", hint="Publish another one: `smoll rollback N`."
+        )
+    return int(name)
+
+
+def _copied_current(folder: Path) -> int | None:
+    """A copy that followed links turned ``current`` into a folder; its manifest still says which release it is."""
+    try:
+        return int(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["number"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def newest_release(layout: Layout) -> int | None:
+    """The highest number there is, switched to or not."""
+    found = numbers(layout)
+    return found[-1] if found else None
+
+
+def entries(layout: Layout) -> tuple[ReleaseEntry, ...]:
+    """All releases, the newest first."""
+    current = current_release(layout)
+    held = read_hold(layout) is not None
+    return tuple(entry(layout, number, current, held) for number in reversed(numbers(layout)))
+
+
+def entry(layout: Layout, number: int, current: int | None, held: bool) -> ReleaseEntry:
+    """One release as a list shows it."""
+    path = (layout.releases / str(number)).relative_to(layout.root).as_posix()
+    waiting = held and (current is None or number > current)
+    return ReleaseEntry(read_manifest(layout, number), path, number == current, waiting)
+
+
+def switch(layout: Layout, number: int) -> None:
+    """Make `number` the release that readers see. The link is relative, so that the project can be moved."""
+    link = layout.current
+    if link.exists() and not link.is_symlink():
+        _discard(layout, link)
+    staged = link.with_name(".current.new")
+    staged.unlink(missing_ok=True)
+    staged.symlink_to(str(number), target_is_directory=True)
+    staged.replace(link)
+    fsync_path(layout.releases)
+
+
+def read_hold(layout: Layout) -> Hold | None:
+    """The hold, where a rollback has set one. Raises ReleaseError where its file is damaged."""
+    try:
+        data = json.loads(layout.hold.read_text(encoding="utf-8"))
+        return Hold(datetime.fromisoformat(data["since"]), int(data["release"]), str(data["reason"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReleaseError(
+            f"{layout.hold} is damaged: {error}", hint="`smoll release resume` ends the hold."
+        ) from error
+
+
+def rollback(layout: Layout, number: int | None) -> int:
+    """Publish an earlier release (the one before ``current`` by default) and hold it there.
+
+    The hold is written first: killed in between, ``current`` stays, and no run moves it unasked.
+
+    Raises
+    ------
+    UsageError
+        There is no such release, or none before ``current``.
+    """
+    current = current_release(layout)
+    if number is None:
+        earlier = [n for n in numbers(layout) if current is not None and n < current]
+        if not earlier:
+            raise UsageError("There is no earlier release to go back to.", hint="`smoll releases` lists them.")
+        number = earlier[-1]
+    read_manifest(layout, number)
+    hold = Hold(datetime.now(UTC), number, f"rolled back from release {current} to {number}")
+    write_atomically(layout.hold, json.dumps(to_json(hold)) + "\n")
+    switch(layout, number)
+    return number
+
+
+def resume(layout: Layout) -> int:
+    """End the hold and publish the newest release. Raises UsageError where there is none at all."""
+    newest = newest_release(layout)
+    if newest is None:
+        raise UsageError("There is no release yet.", hint="`smoll run` makes the first.")
+    read_manifest(layout, newest)
+    switch(layout, newest)
+    layout.hold.unlink(missing_ok=True)
+    fsync_path(layout.releases)
+    return newest
+
+
+def prune(layout: Layout, keep: int) -> list[int]:
+    """Remove the oldest releases beyond `keep`; never ``current`` or a newer one. Returns what was removed."""
+    current = current_release(layout)
+    candidates = [n for n in numbers(layout)[:-keep] if current is not None and n < current]
+    for number in candidates:
+        _discard(layout, layout.releases / str(number))
+    return candidates
+
+
+def clean(layout: Layout) -> list[str]:
+    """Remove what a killed run left behind. Returns the names, for people."""
+    left = list(layout.releases.glob(f"{STAGING}*"))
+    for path in [*left, *layout.releases.glob(f"{_TRASH}*")]:
+        _remove(path)
+    return [path.name for path in left]
+
+
+@contextmanager
+def staged(layout: Layout, number: int) -> Iterator[Path]:
+    """Give a folder to build release `number` in; at the end of the block it takes its final place, whole."""
+    folder = layout.releases / f"{STAGING}{number}"
+    _remove(folder)
+    folder.mkdir()
+    try:
+        yield folder
+        fsync_path(folder)
+        folder.rename(layout.releases / str(number))
+        fsync_path(layout.releases)
+    except BaseException:
+        _remove(folder)
+        raise
+
+
+def _discard(layout: Layout, path: Path) -> None:
+    """Take a folder out of sight by one rename, then delete it: nobody ever sees half a release."""
+    trash = layout.releases / f"{_TRASH}{path.name}-{os.getpid()}"
+    _remove(trash)
+    path.rename(trash)
+    _remove(trash)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,325 @@
+"""One run: load, build, check, release. The only place that knows the order of the steps.
+
+It knows no orchestrator and no screen: whoever wants to see something listens to its events.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from smoll.errors import Interrupted, SmollError
+from smoll.events import (
+    Event,
+    Listener,
+    LockWaiting,
+    Message,
+    Recovered,
+    ReleaseFinished,
+    RunFinished,
+    RunStarted,
+    TransformStarted,
+)
+from smoll.load import Job, load_sources
+from smoll.model import (
+    CheckResult,
+    NodeResult,
+    ReleaseOutcome,
+    RunResult,
+    RunStatus,
+    StreamRef,
+    StreamResult,
+    TableRef,
+)
+from smoll.plan import find_jobs, match_streams, open_transform, parse_reload
+from smoll.publish import publish
+from smoll.release import clean
+from smoll.state.layout import Layout
+from smoll.state.ledger import Ledger, open_ledger
+from smoll.state.lock import project_lock
+from smoll.state.log import RunLog, open_log
+from smoll.warehouse import Settings, engine_settings, identify, open_warehouse, set_run
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from smoll.project import ProjectConfig
+    from smoll.transform import Dbt
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller wants of a run; ``select`` and ``exclude`` in dbt's syntax, ``reload`` as SOURCE[.STREAM]."""
+
+    select: str = ""
+    exclude: str = ""
+    full_refresh: bool = False
+    reload: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [self.select, f"--exclude {self.exclude}" if self.exclude else ""]
+        parts += [
+            "--full-refresh" if self.full_refresh else "",
+            *(f"--reload {name}" for name in self.reload),
+        ]
+        return " ".join(part for part in parts if part)
+
+
+@dataclass
+class _Progress:
+    """What the run has come to so far; complete or not, it becomes the `RunResult`."""
+
+    run: int
+    started: datetime
+    begun: float
+    streams: tuple[StreamResult, ...] = ()
+    nodes: tuple[NodeResult, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
+    release: ReleaseOutcome = field(default_factory=lambda: ReleaseOutcome("none"))
+
+
+@dataclass(frozen=True)
+class _Session:
+    """The things that every step of a run works with."""
+
+    config: ProjectConfig
+    layout: Layout
+    settings: Settings
+    ledger: Ledger
+    log: RunLog
+    emit: Listener
+
+
+def run_project(config: ProjectConfig, request: Request, *, wait: bool, on_event: Listener | None) -> RunResult:
+    """Run the project once.
+
+    Parameters
+    ----------
+    wait
+        Wait for another run of the project (True) or raise LockedError (False).
+    on_event
+        Called with every event, one at a time.
+
+    Returns
+    -------
+    RunResult
+        Also where a load, a model or a check failed, where the release was refused, and after Ctrl-C.
+
+    Raises
+    ------
+    UsageError
+        The selection or a reload names nothing.
+    LockedError, StateError
+        The project is taken, or its state cannot be read or written. Nothing was changed.
+    """
+    layout = Layout(config.root)
+    layout.prepare()
+    emit = _one_at_a_time(on_event)
+    command = f"smoll run {request}".strip()
+    with (
+        project_lock(layout.lock, command, wait=wait, on_wait=lambda holder: emit(LockWaiting(holder))),
+        open_ledger(layout.ledger, create=True) as ledger,
+    ):
+        assert ledger is not None
+        return _run_locked(config, layout, ledger, request, emit)
+
+
+def _run_locked(config: ProjectConfig, layout: Layout, ledger: Ledger, request: Request, emit: Listener) -> RunResult:
+    settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
+    recovered = _recover(layout, ledger)
+    run, renewed = _take_number(layout, settings, ledger)
+    progress = _Progress(run, datetime.now(UTC), time.monotonic())
+    with open_log(layout.logs, run, config.redact) as log:
+        listener = _both(log.event, emit)
+        session = _Session(config, layout, settings, ledger, log, listener)
+        ledger.start_run(run, str(request))
+        listener(RunStarted(run, str(request)))
+        for message in [*recovered, *renewed]:
+            listener(Recovered(message))
+        status, error = _steps(session, request, progress)
+        result = _finish(session, progress, request, status, error)
+        listener(RunFinished(result))
+    if isinstance(error, SmollError) and error.exit_code == 2:
+        raise error
+    return result
+
+
+def _steps(session: _Session, request: Request, progress: _Progress) -> tuple[RunStatus, BaseException | None]:
+    """Do the steps in order; say how it ended. Foreign exceptions pass: they are bugs, with a log of their own."""
+    try:
+        return _load_build_release(session, request, progress), None
+    except (KeyboardInterrupt, Interrupted) as error:
+        return "interrupted", error
+    except SmollError as error:
+        return "failed", error
+    except BaseException as error:
+        _finish(session, progress, request, "failed", error)
+        raise
+
+
+def _load_build_release(session: _Session, request: Request, progress: _Progress) -> RunStatus:
+    config, emit = session.config, session.emit
+    with open_warehouse(session.layout.warehouse, session.settings) as warehouse:
+        jobs = find_jobs(config, warehouse)
+        reload = parse_reload(jobs, request.reload)
+        dbt, chosen, progress.streams = _parse_and_load(session, warehouse, jobs, reload, request, progress.run)
+    if any(stream.status == "failed" for stream in progress.streams):
+        return "failed"
+    if dbt is None:
+        emit(Message(f"There is no dbt project in {config.transform}, so nothing was built or released."))
+        return "ok"
+    _build(session, dbt, chosen, request, progress)
+    if any(node.status == "error" for node in progress.nodes):
+        return "failed"
+    progress.release = publish(config, session.layout, session.settings, session.ledger, dbt, progress.run, emit)
+    emit(ReleaseFinished(progress.release))
+    if any(_blocks(check) for check in progress.checks):
+        return "failed"
+    return "refused" if progress.release.status == "refused" else "ok"
+
+
+def _blocks(check: CheckResult) -> bool:
+    return check.status == "error" or (check.status == "fail" and check.severity == "error")
+
+
+def _parse_and_load(
+    session: _Session,
+    warehouse: DuckDBPyConnection,
+    jobs: Sequence[Job],
+    reload: frozenset[StreamRef],
+    request: Request,
+    run: int,
+) -> tuple[Dbt | None, frozenset[str] | None, tuple[StreamResult, ...]]:
+    """Parse the dbt project and load; return it, the chosen dbt ids (None: all), and what was loaded.
+
+    A selection must be known before anything is loaded. Without one, dbt is imported and parses (seconds of
+    Python) while DuckDB loads.
+    """
+
+    def parse() -> Dbt | None:
+        return open_transform(session.config, session.layout, session.settings, jobs, session.log.line, session.emit)
+
+    if request.select or request.exclude:
+        dbt = parse()
+        chosen = dbt.select(request.select, request.exclude) if dbt else frozenset()
+        wanted = match_streams(dbt, jobs, chosen) | reload
+        return dbt, chosen, _load(session, warehouse, _only(jobs, wanted), reload, run)
+    with ThreadPoolExecutor(1, "parse") as pool:
+        parsing = pool.submit(parse)
+        streams = _load(session, warehouse, jobs, reload, run)
+        return parsing.result(), None, streams
+
+
+def _load(
+    session: _Session,
+    warehouse: DuckDBPyConnection,
+    jobs: Sequence[Job],
+    reload: frozenset[StreamRef],
+    run: int,
+) -> tuple[StreamResult, ...]:
+    def touched(table: TableRef) -> None:
+        session.ledger.begin_load(run, table)
+
+    results = load_sources(
+        warehouse,
+        jobs,
+        session.config.root,
+        run,
+        reload=reload,
+        before_commit=touched,
+        emit=session.emit,
+    )
+    redacted = tuple(replace(result, error=session.config.redact(result.error)) for result in results)
+    for result in redacted:
+        session.ledger.finish_load(run, result)
+    return redacted
+
+
+def _build(session: _Session, dbt: Dbt, chosen: frozenset[str] | None, request: Request, progress: _Progress) -> None:
+    """Tell the ledger what dbt may change, let it, and tell the ledger what it did."""
+    nodes = dbt.graph.nodes
+    chosen = frozenset(nodes) if chosen is None else chosen
+    built = [id for id in chosen if id in nodes and nodes[id].is_built]
+    checks = [id for id in chosen if id in nodes and nodes[id].is_check]
+    session.ledger.begin_transform(progress.run, built, checks)
+    session.emit(TransformStarted(len(built), len(checks)))
+    if not built and not checks:
+        return
+    progress.nodes, progress.checks = dbt.build(request.select, request.exclude, request.full_refresh, session.emit)
+    definitions = {check.id: check.definition for check in dbt.graph.checks()}
+    session.ledger.finish_transform(progress.run, progress.nodes, progress.checks, definitions)
+
+
+def _finish(
+    session: _Session, progress: _Progress, request: Request, status: RunStatus, error: BaseException | None
+) -> RunResult:
+    said = "" if error is None or status == "interrupted" else session.config.redact(str(error))
+    result = RunResult(
+        run=progress.run,
+        status=status,
+        started=progress.started,
+        seconds=round(time.monotonic() - progress.begun, 3),
+        select=str(request),
+        streams=progress.streams,
+        nodes=progress.nodes,
+        checks=progress.checks,
+        release=progress.release,
+        error=said,
+    )
+    session.ledger.finish_run(result)
+    return result
+
+
+def _recover(layout: Layout, ledger: Ledger) -> list[str]:
+    """Put in order what a killed run left behind, and say so."""
+    said = [f"Run {run} was killed; what it had committed is kept." for run in ledger.mark_killed()]
+    said += [f"Removed the unfinished release {name}." for name in clean(layout)]
+    return said
+
+
+def _take_number(layout: Layout, settings: Settings, ledger: Ledger) -> tuple[int, list[str]]:
+    """Number the run, in ledger and warehouse, and find out whether both speak of the same tables.
+
+    A warehouse that is another one, or older than the ledger (restored from a copy), makes everything the ledger
+    knows of tables and checks worthless: all is built and checked anew.
+    """
+    known, known_run = ledger.warehouse()
+    with open_warehouse(layout.warehouse, settings) as warehouse:
+        identity, last_run = identify(warehouse)
+        run = max(ledger.next_run(), last_run + 1)
+        said = []
+        if known and (identity != known or last_run < known_run):
+            ledger.forget_state()
+            said.append("The warehouse is not the one of the last run: every model and check counts as not run.")
+        set_run(warehouse, run)
+        ledger.set_warehouse(identity, run)
+    return run, said
+
+
+def _only(jobs: Sequence[Job], chosen: frozenset[StreamRef]) -> list[Job]:
+    kept = [replace(job, plans=tuple(plan for plan in job.plans if plan.ref in chosen)) for job in jobs]
+    return [job for job in kept if job.plans]
+
+
+def _one_at_a_time(listener: Listener | None) -> Listener:
+    lock = threading.Lock()
+
+    def emit(event: Event) -> None:
+        if listener:
+            with lock:
+                listener(event)
+
+    return emit
+
+
+def _both(first: Listener, second: Listener) -> Listener:
+    def emit(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return emit
