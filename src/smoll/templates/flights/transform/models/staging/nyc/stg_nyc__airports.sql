@@ -1,0 +1,22 @@
+with source as (
+
+    select * from {{ source('nyc', 'airports') }}
+
+),
+
+renamed as (
+
+    select
+        faa as airport_code,
+        name as airport_name,
+        lat as latitude,
+        lon as longitude,
+        alt as altitude_feet,
+        tz as utc_offset_hours,
+        dst as daylight_saving,
+        tzone as time_zone
+    from source
+
+)
+
+select * from renamed
