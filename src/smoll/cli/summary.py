@@ -1,0 +1,179 @@
+"""What one run did, for people: at the end of ``smoll run`` and in ``smoll runs show``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from smoll.cli.output import MARKS, count, duration, labelled, mark
+from smoll.model import (
+    CheckResult,
+    CheckStatus,
+    NodeResult,
+    Refusal,
+    ReleaseOutcome,
+    RunResult,
+    StreamResult,
+    StreamStatus,
+)
+
+_VERDICT = {
+    "ok": "ok",
+    "failed": "failed",
+    "refused": "refused: nothing was released",
+    "interrupted": "interrupted",
+    "running": "still running",
+    "killed": "killed",
+}
+_CHECK_WORDS: dict[CheckStatus, str] = {
+    "pass": "passed",
+    "fail": "failed",
+    "error": "could not run",
+    "warn": "warned",
+    "skipped": "skipped",
+}
+
+
+def summary(result: RunResult, *, full: bool = False) -> RenderableType:
+    """Lay out a run.
+
+    Parameters
+    ----------
+    result
+        The run.
+    full
+        Name every model and check, not only those that need a look.
+    """
+    sections: list[tuple[str, RenderableType]] = []
+    if result.streams:
+        sections.append(("Loaded", _loaded(result.streams, full)))
+    if result.nodes:
+        sections.append(("Built", _built(result.nodes, full)))
+    if result.checks:
+        sections.append(("Checked", _checked(result.checks, full)))
+    sections.append(_released(result.release))
+    if result.error:
+        sections.append(("Error", Text(result.error, "red")))
+    return Group(_title(result), Text(), labelled(sections))
+
+
+def _title(result: RunResult) -> Text:
+    line = Text.assemble(mark(result.status), " ", (f"Run {result.run}", "bold"), " ")
+    line.append(_VERDICT[result.status], MARKS[result.status][1])
+    line.append(f"  {duration(result.seconds)}", "dim")
+    if result.select:
+        line.append(f"  --select {result.select}", "dim")
+    return line
+
+
+def _loaded(streams: Sequence[StreamResult], full: bool) -> RenderableType:
+    by_status = Counter(stream.status for stream in streams)
+    rows = sum(stream.rows for stream in streams if stream.status == "loaded")
+    parts = [f"{count(by_status['loaded'], 'stream')}, {count(rows, 'row')}"] if by_status["loaded"] else []
+    others: tuple[StreamStatus, ...] = ("unchanged", "failed", "skipped")
+    parts += [f"{by_status[status]} {status}" for status in others if by_status[status]]
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for justify in ("left", "right", "right"):
+        grid.add_column(justify=justify)
+    for stream in streams:
+        if stream.status == "loaded" or (full and stream.status == "unchanged"):
+            amount = count(stream.rows, "row") if stream.status == "loaded" else "unchanged"
+            name = Text.assemble(mark(stream.status), " ", str(stream.ref))
+            grid.add_row(name, amount, Text(duration(stream.seconds), "dim"))
+    lines: list[RenderableType] = [Text(", ".join(parts))]
+    lines += [grid] if grid.row_count else []
+    for stream in streams:
+        lines += [Text(f"! {stream.ref}: {note}", "yellow") for note in stream.notes]
+        if stream.status in ("failed", "skipped"):
+            lines.append(_item(stream.status, str(stream.ref), stream.error))
+    return Group(*lines)
+
+
+def _built(nodes: Sequence[NodeResult], full: bool) -> RenderableType:
+    kinds = Counter(node.kind for node in nodes if node.status == "success")
+    parts = [count(number, kind) for kind, number in kinds.items()] or ["nothing"]
+    skipped = sum(node.status == "skipped" for node in nodes)
+    parts += [f"{skipped} skipped"] if skipped else []
+    shown = [node for node in nodes if full or node.status == "error"]
+    return Group(Text(", ".join(parts)), *(_node(node) for node in shown))
+
+
+def _node(node: NodeResult) -> RenderableType:
+    # dbt's message of a good model ("OK", "SELECT 3") says nothing that its mark does not.
+    message = "" if node.status == "success" else node.message
+    return _item(node.status, node.name, message, node.seconds)
+
+
+def _checked(checks: Sequence[CheckResult], full: bool) -> RenderableType:
+    by_status = Counter(check.status for check in checks)
+    parts = [f"{by_status[status]} {word}" for status, word in _CHECK_WORDS.items() if by_status[status]]
+    shown = [check for check in checks if full or check.status in ("fail", "error", "warn")]
+    return Group(Text(", ".join(parts)), *(_item(c.status, c.name, c.message, c.seconds) for c in shown))
+
+
+def _item(status: str, name: str, message: str, seconds: float = 0.0) -> RenderableType:
+    """One line with its mark, and what it has to say under it."""
+    line = Text.assemble(mark(status), " ", name)
+    if seconds >= 0.05:
+        line.append(f"  {duration(seconds)}", "dim")
+    if not message.strip():
+        return line
+    return Group(line, Padding(Text(message.strip(), "dim" if status == "skipped" else ""), (0, 0, 0, 2)))
+
+
+def _released(outcome: ReleaseOutcome) -> tuple[str, RenderableType]:
+    note = [Text(outcome.message, "dim")] if outcome.message else []
+    if outcome.status == "published":
+        line = Text(f"release {outcome.number}", "bold green")
+        line.append(f", {count(outcome.tables, 'table')}", "none")
+        return "Released", Group(line, Text(outcome.path, "dim"), *note)
+    if outcome.status == "staged":
+        line = Text(f"release {outcome.number} is built; a hold keeps readers on the one they have", "yellow")
+        return "Staged", Group(line, Text(outcome.path, "dim"), *note)
+    if outcome.status == "unchanged":
+        return "Released", Text(outcome.message or "Nothing changed, so no new release.")
+    if outcome.status == "refused":
+        head = Text("nothing; readers keep the release they have", "red")
+        return "Released", Group(head, *(_refusal(refusal) for refusal in outcome.refusals), *note)
+    return "Released", Group(Text("nothing"), *note)
+
+
+def _refusal(refusal: Refusal) -> RenderableType:
+    return _item("refused", refusal.subject, refusal.reason)
+
+
+def next_steps(result: RunResult) -> tuple[tuple[str, str], ...]:
+    """Name the commands worth typing after a run, each with what it is for."""
+    record = (f"smoll runs show {result.run}", "every model and check of this run")
+    release = result.release
+    if result.status == "interrupted":
+        return (("smoll run", "goes on; what was loaded stays loaded"),)
+    if release.status == "refused":
+        remedies = dict.fromkeys(refusal.remedy for refusal in release.refusals if refusal.remedy)
+        return (*((remedy, "mends it") for remedy in remedies), record)
+    if result.status != "ok":
+        return (record, ("smoll check", "looks at configuration, connections and dbt"))
+    if release.status == "published":
+        return (
+            ('smoll sql "SHOW ALL TABLES"', "what readers see now"),
+            (f"smoll release show {release.number}", "its tables, rows and hashes"),
+            record,
+        )
+    if release.status == "staged":
+        return (("smoll release resume", "lets readers see it"),)
+    return ()
+
+
+def steps(pairs: Iterable[tuple[str, str]]) -> RenderableType:
+    """Lay out the next steps; nothing where there are none."""
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    grid.add_column(style="cyan", overflow="fold")
+    grid.add_column(style="dim")
+    for command, purpose in pairs:
+        grid.add_row(command, purpose)
+    return Group(Text(), labelled([("Next", grid)])) if grid.row_count else Group()
