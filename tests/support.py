@@ -1,0 +1,126 @@
+"""What the tests of several parts share: real projects in real folders, and a real Postgres."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import duckdb
+
+import smoll
+from smoll.model import RunResult, StreamResult
+
+_times = itertools.count(1_700_000_000_123_456_789, 1_000_000_000)
+
+_DBT_PROJECT = """\
+name: tests
+version: "1.0.0"
+profile: tests
+config-version: 2
+flags: {send_anonymous_usage_stats: false}
+"""
+
+
+class MakeProject(Protocol):
+    """Writes a project and opens it; see the fixture ``make_project``."""
+
+    def __call__(
+        self,
+        smoll_yml: str,
+        files: Mapping[str, str | bytes] = ...,
+        models: Mapping[str, str] = ...,
+        tests: Mapping[str, str] = ...,
+    ) -> smoll.Project: ...
+
+
+def write(root: Path, files: Mapping[str, str | bytes]) -> None:
+    """Write files below `root`, each at a later time than the one before, all long ago.
+
+    A file of this very moment is read again by the next run, because it could still change within its time stamp.
+    """
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        age(path)
+
+
+def age(path: Path) -> None:
+    """Give a file a time that no other file of the tests has, long ago."""
+    moment = next(_times)
+    os.utime(path, ns=(moment, moment))
+
+
+def write_project(
+    root: Path,
+    smoll_yml: str,
+    files: Mapping[str, str | bytes],
+    models: Mapping[str, str],
+    tests: Mapping[str, str],
+) -> None:
+    """Write ``smoll.yml``, the files, and, where there is a model or a test, a dbt project of them."""
+    write(root, {"smoll.yml": smoll_yml if "name:" in smoll_yml.split("sources:")[0] else f"name: tests\n{smoll_yml}"})
+    write(root, files)
+    if models or tests:
+        write(root, {"transform/dbt_project.yml": _DBT_PROJECT})
+    write(root, {f"transform/models/{_with_suffix(name)}": text for name, text in models.items()})
+    write(root, {f"transform/tests/{_with_suffix(name)}": text for name, text in tests.items()})
+
+
+def _with_suffix(name: str) -> str:
+    return name if Path(name).suffix else f"{name}.sql"
+
+
+def reopen(project: smoll.Project, smoll_yml: str | None = None) -> smoll.Project:
+    """Open the project again, as a new process would; with `smoll_yml` after writing it."""
+    if smoll_yml is not None:
+        write(project.config.root, {"smoll.yml": f"name: tests\n{smoll_yml}"})
+    return smoll.open_project(project.config.root)
+
+
+def raw(project: smoll.Project, sql: str) -> list[Any]:
+    """What a query on the working warehouse returns."""
+    with project.connect(raw=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def released(project: smoll.Project, sql: str) -> list[Any]:
+    """What a query on the current release returns."""
+    with project.connect() as connection:
+        return connection.execute(sql).fetchall()
+
+
+def only_stream(result: RunResult) -> StreamResult:
+    """The one stream of a run."""
+    assert len(result.streams) == 1
+    return result.streams[0]
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A database of its own on the tests' Postgres server. ``psql`` is the program and how to reach the server."""
+
+    database: str
+    url: str
+    psql: tuple[str, ...]
+    data: Path
+
+    def execute(self, sql: str) -> str:
+        """Run SQL, in as many statements as you like; an error in one of them raises."""
+        command = [*self.psql, "-v", "ON_ERROR_STOP=1", "-X", "-q", "-A", "-t", self.url]
+        done = subprocess.run(command, input=sql, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def parquet(sql: str, path: Path) -> None:
+    """Write what a DuckDB query returns as a Parquet file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY ({sql}) TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet)")
+    age(path)
