@@ -59,6 +59,11 @@ class StreamFinished:
 
 
 @dataclass(frozen=True)
+class ParseStarted:
+    """dbt is being imported and reads the project: seconds in which nothing else may happen."""
+
+
+@dataclass(frozen=True)
 class TransformStarted:
     """dbt knows what it will do: so many models, seeds and snapshots, and so many checks."""
 
@@ -125,6 +130,7 @@ Event = (
     | StreamStarted
     | StreamProgress
     | StreamFinished
+    | ParseStarted
     | TransformStarted
     | NodeStarted
     | NodeFinished

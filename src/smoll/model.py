@@ -121,13 +121,14 @@ class ReleaseOutcome:
 
     ``published``: ``current`` is now `number`. ``staged``: built, but a hold keeps ``current`` where it
     is. ``unchanged``: equal to the newest release, so none was made. ``refused``: see `refusals`.
-    ``none``: nothing to release (no dbt project, or the run failed before).
+    ``none``: nothing to release (no dbt project, or the run failed before). ``tables`` are the names of what is
+    in it, written ``schema.table``.
     """
 
     status: ReleaseStatus
     number: int | None = None
     path: str = ""
-    tables: int = 0
+    tables: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     message: str = ""
 

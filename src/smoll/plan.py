@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from smoll.connectors import connector_for
 from smoll.errors import LoadError, UsageError
-from smoll.events import Listener, Message
+from smoll.events import Listener, Message, ParseStarted
 from smoll.load import Job
 from smoll.model import StreamRef, TableRef
 from smoll.state.layout import Layout
@@ -92,6 +92,7 @@ def open_transform(
     folder = config.transform_dir
     if not (folder / "dbt_project.yml").is_file():
         return None
+    emit(ParseStarted())
     name = read_profile_name(folder / "dbt_project.yml")
     profile = make_profile(folder, name, layout.warehouse, settings, config.resources.threads)
     for note in profile.notes:

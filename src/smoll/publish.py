@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from smoll.check import known_checks, refusals
 from smoll.events import Listener, ReleaseStarted
-from smoll.model import Refusal, ReleasedTable, ReleaseManifest, ReleaseOutcome
+from smoll.model import Refusal, ReleasedTable, ReleaseManifest, ReleaseOutcome, ReleaseStatus
 from smoll.release import (
     Candidate,
     build_release,
@@ -85,7 +85,7 @@ def publish(
             git_dirty=dirty,
         )
         build_release(warehouse, layout, manifest, candidates)
-    return _put_forward(config, layout, manifest.number, len(tables))
+    return _put_forward(config, layout, manifest.number)
 
 
 def _released_nodes(config: ProjectConfig, dbt: Dbt) -> list[GraphNode]:
@@ -124,21 +124,22 @@ def _unchanged(layout: Layout, number: int) -> ReleaseOutcome:
     """Nothing new to release. A run that was killed between staging and switching is completed here."""
     if read_hold(layout) is None and current_release(layout) != number:
         switch(layout, number)
-        return _outcome(layout, "published", number, 0)
+        return _outcome(layout, "published", number)
     return ReleaseOutcome("unchanged", number, message=f"Nothing changed since release {number}.")
 
 
-def _put_forward(config: ProjectConfig, layout: Layout, number: int, tables: int) -> ReleaseOutcome:
+def _put_forward(config: ProjectConfig, layout: Layout, number: int) -> ReleaseOutcome:
     if read_hold(layout) is not None:
-        return _outcome(layout, "staged", number, tables)
+        return _outcome(layout, "staged", number)
     switch(layout, number)
     prune(layout, config.release.keep)
-    return _outcome(layout, "published", number, tables)
+    return _outcome(layout, "published", number)
 
 
-def _outcome(layout: Layout, status: str, number: int, tables: int) -> ReleaseOutcome:
+def _outcome(layout: Layout, status: ReleaseStatus, number: int) -> ReleaseOutcome:
     path = (layout.releases / str(number)).relative_to(layout.root).as_posix()
-    return ReleaseOutcome(status, number, path, tables or len(read_manifest(layout, number).tables))  # type: ignore[arg-type]
+    names = tuple(str(table.ref) for table in read_manifest(layout, number).tables)
+    return ReleaseOutcome(status, number, path, names)
 
 
 def _next_number(layout: Layout) -> int:

@@ -24,6 +24,7 @@ from smoll.events import (
     Message,
     NodeFinished,
     NodeStarted,
+    ParseStarted,
     Recovered,
     ReleaseFinished,
     ReleaseStarted,
@@ -55,6 +56,7 @@ class View:
     building: dict[str, str] = field(default_factory=dict)
     built: Counter[str] = field(default_factory=Counter)
     checked: Counter[str] = field(default_factory=Counter)
+    parsing: bool = False
     releasing: int | None = None
 
 
@@ -92,7 +94,10 @@ def update(view: View, event: Event) -> None:
             view.loading.pop(stream.ref, None)
             view.loaded[stream.status] += 1
             view.rows += stream.rows
+        case ParseStarted():
+            view.parsing = True
         case TransformStarted(nodes, checks):
+            view.parsing = False
             view.nodes, view.checks = nodes, checks
         case NodeStarted(id_, name, kind):
             if kind not in ("test", "unit_test"):
@@ -117,6 +122,8 @@ def draw(view: View, seconds: float) -> RenderableType:
     body.add_column(no_wrap=True, overflow="ellipsis")
     if view.loading or view.loaded:
         body.add_row("  Load", _loads(view))
+    if view.parsing:
+        body.add_row("  Build", "dbt reads the project")
     if view.nodes:
         body.add_row("  Build", _bar(view.built, view.nodes, ", ".join(view.building.values())))
     if view.checks:

@@ -17,6 +17,7 @@ from smoll.events import (
     Message,
     NodeFinished,
     NodeStarted,
+    ParseStarted,
     Recovered,
     ReleaseFinished,
     ReleaseStarted,
@@ -61,7 +62,7 @@ def plain(write: Callable[[str], None]) -> Listener:
 
 
 def describe(event: Event) -> str:
-    """One event in words; empty for those that say nothing new (a test begins, the run is over)."""
+    """One event in words; empty for those that say nothing new (something begins, a check passed)."""
     match event:
         case LockWaiting(holder):
             return f"waiting: {holder} holds the project"
@@ -71,16 +72,12 @@ def describe(event: Event) -> str:
             return f"recovered: {message}"
         case Message(text, level):
             return text if level == "info" else f"{level}: {text}"
-        case StreamStarted(ref):
-            return f"load {ref}"
         case StreamProgress():
             return f"load {event.ref}: {', '.join(filter(None, live.pace(event)))}"
         case StreamFinished(stream):
             return _stream(stream)
         case TransformStarted(nodes, checks):
             return f"build {count(nodes, 'node')}, {count(checks, 'check')}"
-        case NodeStarted(_, name, kind):
-            return "" if kind in ("test", "unit_test") else f"build {kind} {name}"
         case NodeFinished(node):
             return _node(node)
         case CheckFinished(check):
@@ -89,7 +86,7 @@ def describe(event: Event) -> str:
             return f"release {count(tables, 'table')}"
         case ReleaseFinished(outcome):
             return _release(outcome)
-        case RunFinished():
+        case StreamStarted() | ParseStarted() | NodeStarted() | RunFinished():
             return ""
 
 
@@ -109,8 +106,10 @@ def _node(node: NodeResult) -> str:
 
 
 def _check(check: CheckResult) -> str:
-    word = {"pass": "passed", "warn": "warning", "skipped": "skipped"}.get(check.status, "FAILED")
-    return f"{word} check {check.name}" + (f": {check.message}" if check.message and word != "passed" else "")
+    if check.status == "pass":
+        return ""  # dozens of them; the summary has their number
+    word = {"warn": "warning", "skipped": "skipped"}.get(check.status, "FAILED")
+    return f"{word} check {check.name}" + (f": {check.message}" if check.message else "")
 
 
 def _release(outcome: ReleaseOutcome) -> str:

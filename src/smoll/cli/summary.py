@@ -130,7 +130,7 @@ def _released(outcome: ReleaseOutcome) -> tuple[str, RenderableType]:
     note = [Text(outcome.message, "dim")] if outcome.message else []
     if outcome.status == "published":
         line = Text(f"release {outcome.number}", "bold green")
-        line.append(f", {count(outcome.tables, 'table')}", "none")
+        line.append(f", {count(len(outcome.tables), 'table')}", "none")
         return "Released", Group(line, Text(outcome.path, "dim"), *note)
     if outcome.status == "staged":
         line = Text(f"release {outcome.number} is built; a hold keeps readers on the one they have", "yellow")
@@ -160,7 +160,7 @@ def next_steps(result: RunResult) -> tuple[tuple[str, str], ...]:
         return (record, ("smoll check", "looks at configuration, connections and dbt"))
     if release.status == "published":
         return (
-            ('smoll sql "SHOW ALL TABLES"', "what readers see now"),
+            (f'smoll sql "FROM {release.tables[0]} LIMIT 10"', "what readers see now"),
             (f"smoll release show {release.number}", "its tables, rows and hashes"),
             record,
         )

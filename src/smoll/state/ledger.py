@@ -271,6 +271,7 @@ def _run_from_row(run: int, status: Any, started: str, selection: str, result: s
     data = json.loads(result)
     release = dict(data.pop("release"))
     release["refusals"] = tuple(Refusal(**refusal) for refusal in release["refusals"])
+    release["tables"] = tuple(release["tables"])
     return RunResult(
         **{key: data[key] for key in ("run", "status", "seconds", "select", "error")},
         started=_time(data["started"]),
