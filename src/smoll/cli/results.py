@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import duckdb
 from rich import box
@@ -54,7 +55,7 @@ def answer(connection: duckdb.DuckDBPyConnection, query: str, style: str) -> Non
     try:
         relation = connection.sql(query)
         if relation is not None:  # None: the last statement gives no rows (SET, for example)
-            {"table": _print_table, "csv": _print_csv, "json": _print_json}[style](relation)
+            {"table": _print_table, "csv": _print_csv, "json": _print_json}[style](connection, relation)
     except RuntimeError as error:
         # How DuckDB's client passes on a Ctrl-C that came while it was computing.
         if str(error) != "Query interrupted":
@@ -67,14 +68,21 @@ def answer(connection: duckdb.DuckDBPyConnection, query: str, style: str) -> Non
         raise SmollError(f"DuckDB could not answer: {error}") from error
 
 
-def _batches(relation: duckdb.DuckDBPyRelation, line: str) -> Iterator[list[str]]:
+def _cursor(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation) -> Any:
+    """Give something to fetch the rows from in batches: the relation itself, until DuckDB 2.0 took that away."""
+    return relation if hasattr(relation, "fetchmany") else connection.execute(relation.sql_query())
+
+
+def _batches(
+    connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation, line: str
+) -> Iterator[list[str]]:
     """Evaluate the SQL expression `line` for every row. Columns go by position, as names may repeat."""
-    lines = relation.project(line)  # streams: what is in memory is a batch, not the result
+    lines = _cursor(connection, relation.project(line))  # streams: in memory is a batch, not the result
     while batch := lines.fetchmany(_ROWS_IN_A_BATCH):
         yield [text for (text,) in batch]
 
 
-def _print_csv(relation: duckdb.DuckDBPyRelation) -> None:
+def _print_csv(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation) -> None:
     """RFC 4180 with plain line ends. NULL is nothing at all, an empty text is ``""``."""
     sys.stdout.write(",".join(_csv_field(name) for name in relation.columns) + "\n")
     fields = (f"#{n}::VARCHAR" for n, _ in enumerate(relation.columns, 1))
@@ -83,7 +91,7 @@ def _print_csv(relation: duckdb.DuckDBPyRelation) -> None:
         f"""THEN '"' || replace({f}, '"', '""') || '"' ELSE {f} END"""
         for f in fields
     )
-    for batch in _batches(relation, " || ',' || ".join(quoted)):
+    for batch in _batches(connection, relation, " || ',' || ".join(quoted)):
         sys.stdout.write("\n".join([*batch, ""]))
 
 
@@ -91,14 +99,14 @@ def _csv_field(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if text == "" or set(text) & set('",\r\n') else text
 
 
-def _print_json(relation: duckdb.DuckDBPyRelation) -> None:
+def _print_json(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation) -> None:
     """Print an array of objects, one a line. Numbers keep all digits; NaN and infinity become text."""
     members = (
         literal(json.dumps(name) + ": ") + " || " + _json_value(position, kind.id)
         for position, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True), 1)
     )
     before = "[\n"
-    for batch in _batches(relation, "'{' || " + " || ', ' || ".join(members) + " || '}'"):
+    for batch in _batches(connection, relation, "'{' || " + " || ', ' || ".join(members) + " || '}'"):
         sys.stdout.write(before + ",\n".join(batch))
         before = ",\n"
     sys.stdout.write("[]\n" if before == "[\n" else "\n]\n")
@@ -117,9 +125,9 @@ def _json_value(position: int, kind: str) -> str:
     return f"coalesce({text}, 'null')"
 
 
-def _print_table(relation: duckdb.DuckDBPyRelation) -> None:
+def _print_table(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation) -> None:
     texts = relation.project(", ".join(f"#{n}::VARCHAR" for n, _ in enumerate(relation.columns, 1)))
-    rows = texts.fetchmany(ROWS_IN_A_TABLE + 1)
+    rows = _cursor(connection, texts).fetchmany(ROWS_IN_A_TABLE + 1)
     numbers = [kind.id in _NUMBERS for kind in relation.types]
     output = console()
     shown = rows[:ROWS_IN_A_TABLE]
