@@ -54,27 +54,26 @@ def _unbuilt(graph: Graph, scope: Iterable[str], nodes: Mapping[str, NodeRecord]
         if not node.is_built or node.materialized == "ephemeral":
             continue
         if record is None:
-            yield Refusal(node.name, "has not been built yet", _remedy(graph, node))
+            yield Refusal(node.name, "has not been built yet", remedy(graph, node))
         elif record.error:
-            yield Refusal(node.name, f"failed to build in run {record.touched}: {record.error}", _remedy(graph, node))
+            yield Refusal(node.name, f"was not built in run {record.touched}: {record.error}", remedy(graph, node))
 
 
 def _judge(graph: Graph, check: GraphNode, record: CheckRecord | None, touched: _Touched) -> Iterator[Refusal]:
-    subject = next((graph.nodes[id] for id in check.parents if id in graph.nodes), check)
-    remedy = _remedy(graph, subject)
+    mend = remedy(graph, *(graph.nodes[id] for id in check.parents if id in graph.nodes))
     if record is None:
-        yield Refusal(check.name, "has not run since what it checks was built or loaded", remedy)
+        yield Refusal(check.name, "has not run since what it checks was built or loaded", mend)
         return
     if record.definition != check.definition:
-        yield Refusal(check.name, f"was changed after it ran in run {record.run}", remedy)
+        yield Refusal(check.name, f"was changed after it ran in run {record.run}", mend)
         return
     latest, newest = max(((touched(id), id) for id in check.parents if id in graph.nodes), default=(0, check.id))
     if latest > record.run:
         name = graph.nodes[newest].name
-        yield Refusal(check.name, f"has not run since run {latest}, which changed {name}", remedy)
+        yield Refusal(check.name, f"has not run since run {latest}, which changed {name}", mend)
     elif record.result.status in ("fail", "error"):
         said = f": {record.result.message}" if record.result.message else ""
-        yield Refusal(check.name, f"failed in run {record.run}{said}", remedy)
+        yield Refusal(check.name, f"failed in run {record.run}{said}", mend)
 
 
 class _Touched:
@@ -98,12 +97,12 @@ class _Touched:
         return max([own, *(self(parent) for parent in node.parents if parent in self._graph.nodes)])
 
 
-def _remedy(graph: Graph, node: GraphNode) -> str:
-    """The command that loads and builds the node anew, with its ancestors and its checks.
+def remedy(graph: Graph, *nodes: GraphNode) -> str:
+    """The command that loads and builds the nodes anew, with their ancestors and their checks.
 
     An incremental ancestor keeps rows that came before the mending, so it is built from scratch.
     """
-    line = [graph.nodes[id] for id in graph.ancestors([node.id])]
-    refresh = "--full-refresh " if any(n.materialized == "incremental" for n in line) else ""
-    name = f"source:{node.name}" if node.kind == "source" else node.name
-    return f'smoll run {refresh}--select "+{name}+"'
+    line = [graph.nodes[id] for id in graph.ancestors(node.id for node in nodes)]
+    refresh = "--full-refresh " if any(node.materialized == "incremental" for node in line) else ""
+    names = [f"source:{node.name}" if node.kind == "source" else node.name for node in nodes]
+    return f'smoll run {refresh}--select "{" ".join(f"+{name}+" for name in names)}"'

@@ -9,15 +9,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smoll.check import known_checks, refusals
+from smoll.check import known_checks, refusals, remedy
 from smoll.events import Listener, ReleaseStarted
 from smoll.model import Refusal, ReleasedTable, ReleaseManifest, ReleaseOutcome, ReleaseStatus
 from smoll.release import (
     Candidate,
     build_release,
-    current_release,
     hash_tables,
+    is_current,
     newest_release,
+    next_number,
     prune,
     read_hold,
     read_manifest,
@@ -64,7 +65,7 @@ def publish(
     with open_warehouse(layout.warehouse, settings) as warehouse:
         missing = [node for node in nodes if node.table and not columns_of(warehouse, node.table)]
         if missing:
-            return ReleaseOutcome("refused", refusals=tuple(_missing(node) for node in missing))
+            return ReleaseOutcome("refused", refusals=tuple(_missing(dbt, node) for node in missing))
         emit(ReleaseStarted(len(nodes)))
         candidates = [_candidate(config, node) for node in nodes]
         tables = hash_tables(warehouse, candidates)
@@ -73,7 +74,7 @@ def publish(
             return _unchanged(layout, same)
         commit, dirty = _git(config.root)
         manifest = ReleaseManifest(
-            number=_next_number(layout),
+            number=next_number(layout),
             project=config.name,
             run=run,
             created=datetime.now(UTC),
@@ -100,8 +101,8 @@ def _released_nodes(config: ProjectConfig, dbt: Dbt) -> list[GraphNode]:
     return [node for node in chosen if node.table and not node.is_check and node.materialized != "ephemeral"]
 
 
-def _missing(node: GraphNode) -> Refusal:
-    return Refusal(node.name, f"is not in the warehouse ({node.table})", f'smoll run --select "+{node.name}"')
+def _missing(dbt: Dbt, node: GraphNode) -> Refusal:
+    return Refusal(node.name, f"is not in the warehouse ({node.table})", remedy(dbt.graph, node))
 
 
 def _candidate(config: ProjectConfig, node: GraphNode) -> Candidate:
@@ -122,7 +123,7 @@ def _same_as_newest(layout: Layout, tables: tuple[ReleasedTable, ...]) -> int | 
 
 def _unchanged(layout: Layout, number: int) -> ReleaseOutcome:
     """Nothing new to release. A run that was killed between staging and switching is completed here."""
-    if read_hold(layout) is None and current_release(layout) != number:
+    if read_hold(layout) is None and not is_current(layout, number):
         switch(layout, number)
         return _outcome(layout, "published", number)
     return ReleaseOutcome("unchanged", number, message=f"Nothing changed since release {number}.")
@@ -140,10 +141,6 @@ def _outcome(layout: Layout, status: ReleaseStatus, number: int) -> ReleaseOutco
     path = (layout.releases / str(number)).relative_to(layout.root).as_posix()
     names = tuple(str(table.ref) for table in read_manifest(layout, number).tables)
     return ReleaseOutcome(status, number, path, names)
-
-
-def _next_number(layout: Layout) -> int:
-    return (newest_release(layout) or 0) + 1
 
 
 def _cursors(connection: DuckDBPyConnection) -> dict[str, str]:
@@ -165,12 +162,12 @@ def _versions() -> dict[str, str]:
 
 
 def _git(root: Path) -> tuple[str | None, bool | None]:
-    """The commit of the project and whether the tree differs from it; None where git does not know the folder."""
+    """The commit of the project and whether the folder differs from it; None where git does not know the folder."""
     if not any((folder / ".git").exists() for folder in (root, *root.parents)):
         return None, None
     try:
         commit = _ask_git(root, "rev-parse", "HEAD")
-        dirty = bool(_ask_git(root, "status", "--porcelain", "--untracked-files=no"))
+        dirty = bool(_ask_git(root, "status", "--porcelain", "--", "."))
     except (OSError, subprocess.SubprocessError):
         return None, None
     return commit, dirty

@@ -285,15 +285,15 @@ def _recover(layout: Layout, ledger: Ledger) -> list[str]:
 def _take_number(layout: Layout, settings: Settings, ledger: Ledger) -> tuple[int, list[str]]:
     """Number the run, in ledger and warehouse, and find out whether both speak of the same tables.
 
-    A warehouse that is another one, or older than the ledger (restored from a copy), makes everything the ledger
-    knows of tables and checks worthless: all is built and checked anew.
+    Where one of them is another file than at the last run (lost, or restored from a copy), everything the ledger
+    knows of tables and checks is worthless: all is built and checked anew.
     """
     known, known_run = ledger.warehouse()
     with open_warehouse(layout.warehouse, settings) as warehouse:
         identity, last_run = identify(warehouse)
         run = max(ledger.next_run(), last_run + 1)
         said = []
-        if known and (identity != known or last_run < known_run):
+        if known and (identity, last_run) != (known, known_run):
             ledger.forget_state()
             said.append("The warehouse is not the one of the last run: every model and check counts as not run.")
         set_run(warehouse, run)

@@ -86,15 +86,23 @@ def current_release(layout: Layout) -> int | None:
 
     Raises ReleaseError where ``current`` leads nowhere.
     """
+    number = _named_by_current(layout)
+    link = layout.current
+    if link.is_symlink() and (number is None or not (layout.releases / str(number)).is_dir()):
+        raise ReleaseError(
+            f"{link} leads to {link.readlink()}, which is no release.",
+            hint="Publish another one: `smoll releases` lists them, `smoll rollback N` publishes one.",
+        )
+    return number
+
+
+def _named_by_current(layout: Layout) -> int | None:
+    """The number that ``current`` names, though that release may be gone."""
     link = layout.current
     if not link.is_symlink():
-        return _copied_current(link) if link.exists() else None
+        return _copied_current(link)
     name = str(link.readlink())
-    if not name.isdecimal() or not (layout.releases / name).is_dir():
-        raise ReleaseError(
-            f"{link} leads to {name}, which is no release.", hint="Publish another one: `smoll rollback N`."
-        )
-    return int(name)
+    return int(name) if name.isdecimal() else None
 
 
 def _copied_current(folder: Path) -> int | None:
@@ -111,9 +119,14 @@ def newest_release(layout: Layout) -> int | None:
     return found[-1] if found else None
 
 
+def next_number(layout: Layout) -> int:
+    """The number of the next release; none that a reader may have open is given twice."""
+    return max(newest_release(layout) or 0, _named_by_current(layout) or 0) + 1
+
+
 def entries(layout: Layout) -> tuple[ReleaseEntry, ...]:
     """All releases, the newest first."""
-    current = current_release(layout)
+    current = _named_by_current(layout)
     held = read_hold(layout) is not None
     return tuple(entry(layout, number, current, held) for number in reversed(numbers(layout)))
 
@@ -150,6 +163,11 @@ def read_hold(layout: Layout) -> Hold | None:
         ) from error
 
 
+def is_current(layout: Layout, number: int) -> bool:
+    """Whether readers see release `number`."""
+    return _named_by_current(layout) == number
+
+
 def rollback(layout: Layout, number: int | None) -> int:
     """Publish an earlier release (the one before ``current`` by default) and hold it there.
 
@@ -160,7 +178,7 @@ def rollback(layout: Layout, number: int | None) -> int:
     UsageError
         There is no such release, or none before ``current``.
     """
-    current = current_release(layout)
+    current = _named_by_current(layout)
     if number is None:
         earlier = [n for n in numbers(layout) if current is not None and n < current]
         if not earlier:
@@ -187,7 +205,7 @@ def resume(layout: Layout) -> int:
 
 def prune(layout: Layout, keep: int) -> list[int]:
     """Remove the oldest releases beyond `keep`; never ``current`` or a newer one. Returns what was removed."""
-    current = current_release(layout)
+    current = _named_by_current(layout)
     candidates = [n for n in numbers(layout)[:-keep] if current is not None and n < current]
     for number in candidates:
         _discard(layout, layout.releases / str(number))

@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS checks (
 
 @dataclass(frozen=True)
 class NodeRecord:
-    """``touched``: the last run that changed, or may have changed, the node. ``error``: its last build failed."""
+    """``touched``: the last run that changed, or may have changed, the node. ``error``: why it was not built then."""
 
     touched: int
     error: str
@@ -68,6 +68,10 @@ class CheckRecord:
 def table_key(table: TableRef) -> str:
     """The ledger's id of a raw table. Raw tables have no dbt id of their own: several sources may name one."""
     return f"table:{table}".lower()
+
+
+_UNFINISHED = "the run ended before that"
+_SKIPPED = "something that it is built from failed"
 
 
 class Ledger:
@@ -108,10 +112,10 @@ class Ledger:
 
     def run_record(self, run: int) -> RunResult:
         """One run. Raises UsageError where there is none of this number."""
-        row = self._db.execute("SELECT * FROM runs WHERE run = ?", (run,)).fetchone()
-        if row is None:
+        rows = self._all("SELECT * FROM runs WHERE run = ?", (run,))
+        if not rows:
             raise UsageError(f"There is no run {run}.", hint="`smoll runs` lists them.")
-        return _run_from_row(*row)
+        return _run_from_row(*rows[0])
 
     # --- what may have changed, and what the checks said
 
@@ -135,9 +139,12 @@ class Ledger:
             )
 
     def begin_transform(self, run: int, nodes: Iterable[str], checks: Iterable[str]) -> None:
-        """Note, durably and before dbt starts, what it may change; forget what the checks to be run once said."""
+        """Note, durably and before dbt starts, what it may change; forget what the checks to be run once said.
+
+        Until `finish_transform` says otherwise, the nodes count as not built.
+        """
         with self._write() as db:
-            _touch(db, run, nodes)
+            _touch(db, run, nodes, _UNFINISHED)
             db.executemany("DELETE FROM checks WHERE id = ?", [(check,) for check in checks])
 
     def finish_transform(
@@ -151,7 +158,7 @@ class Ledger:
         with self._write() as db:
             db.executemany(
                 "UPDATE nodes SET error = ? WHERE id = ?",
-                [(n.message or "failed" if n.status == "error" else "", n.id) for n in nodes if n.status != "skipped"],
+                [(_error_of(node), node.id) for node in nodes],
             )
             db.executemany(
                 "INSERT OR REPLACE INTO checks VALUES (?, ?, ?, ?, ?)",
@@ -244,11 +251,14 @@ def open_ledger(path: Path, *, create: bool = False) -> Iterator[Ledger | None]:
         db.close()
 
 
-def _touch(db: sqlite3.Connection, run: int, ids: Iterable[str]) -> None:
-    db.executemany(
-        "INSERT INTO nodes (id, touched) VALUES (?, ?) ON CONFLICT DO UPDATE SET touched = excluded.touched",
-        [(node, run) for node in ids],
-    )
+def _touch(db: sqlite3.Connection, run: int, ids: Iterable[str], error: str = "") -> None:
+    db.executemany("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?)", [(node, run, error) for node in ids])
+
+
+def _error_of(node: NodeResult) -> str:
+    if node.status == "skipped":
+        return _SKIPPED
+    return node.message or "it failed" if node.status == "error" else ""
 
 
 def _damaged(path: Path, error: Exception) -> StateError:

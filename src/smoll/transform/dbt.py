@@ -16,7 +16,7 @@ from smoll.events import CheckFinished, Event, Listener, NodeFinished, NodeStart
 from smoll.model import CheckResult, NodeResult
 from smoll.state.layout import write_atomically
 from smoll.transform.graph import Graph, GraphNode, read_manifest
-from smoll.transform.profile import Profile
+from smoll.transform.profile import TARGET, Profile
 
 if TYPE_CHECKING:
     from dbt.cli.main import dbtRunnerResult
@@ -38,8 +38,7 @@ class Dbt:
 
     graph: Graph
     _manifest: Any
-    _arguments: tuple[str, ...]
-    _log: Callable[[str], None]
+    _call: _Call
 
     def select(self, select: str, exclude: str = "") -> frozenset[str]:
         """The ids that a selection in dbt's syntax names: models, seeds, snapshots, tests and sources.
@@ -49,17 +48,8 @@ class Dbt:
         UsageError
             dbt does not understand the selection.
         """
-        result = _invoke(
-            [
-                "ls",
-                "--output=json",
-                "--output-keys=unique_id",
-                *_selection(select, exclude),
-                *self._arguments,
-            ],
-            self._manifest,
-            self._log,
-        )
+        command = ["ls", "--output=json", "--output-keys=unique_id", *_selection(select, exclude)]
+        result = self._call(command, self._manifest)
         if not result.success:
             raise UsageError(f"dbt does not understand the selection: {_first_line(result.exception)}")
         return frozenset(json.loads(line)["unique_id"] for line in result.result or ())
@@ -76,11 +66,9 @@ class Dbt:
         Interrupted
             dbt was asked to stop; what it had built stays.
         """
-        arguments = ["build", *_selection(select, exclude), *self._arguments]
-        if full_refresh:
-            arguments.append("--full-refresh")
+        command = ["build", *_selection(select, exclude), *(["--full-refresh"] if full_refresh else [])]
         try:
-            result = _invoke(arguments, self._manifest, self._log, _Translator(self.graph, emit))
+            result = self._call(command, self._manifest, _Translator(self.graph, emit))
         finally:
             _close_connections()
         if result.result is None:
@@ -110,20 +98,20 @@ def open_dbt(
     TransformError
         The project cannot be parsed, or its packages are not installed. The message is dbt's.
     """
-    os.environ.update({name: value for name, value in environment.items() if name not in os.environ})
-    os.environ["DO_NOT_TRACK"] = "1"
     _write_profile(work, profile)
     arguments = (
         f"--project-dir={folder}",
         f"--profiles-dir={work}",
+        f"--target={TARGET}",
         f"--target-path={work / 'target'}",
         f"--log-path={work}",
         *_QUIET,
     )
-    result = _invoke(["parse", *arguments], None, log)
+    call = _Call(arguments, environment, log)
+    result = call(["parse"])
     if not result.success or result.result is None:
         raise _failure("dbt cannot parse the project", result.exception)
-    return Dbt(read_manifest(result.result), result.result, arguments, log)
+    return Dbt(read_manifest(result.result), result.result, call)
 
 
 def _write_profile(work: Path, profile: Profile) -> None:
@@ -139,22 +127,43 @@ def _selection(select: str, exclude: str) -> list[str]:
     return [f"--{name}={text}" for name, text in (("select", select), ("exclude", exclude)) if text.strip()]
 
 
-def _invoke(
-    arguments: Sequence[str],
-    manifest: Any,
-    log: Callable[[str], None],
-    listener: Callable[[Any], None] | None = None,
-) -> dbtRunnerResult:
-    from dbt.cli.main import dbtRunner
+@dataclass(frozen=True)
+class _Call:
+    """Runs a dbt command with what all commands of this project share."""
 
-    def on_event(event: Any) -> None:
-        if event.info.level != "debug":
-            log(f"{event.info.level}: {event.info.msg}")
-        if listener:
-            listener(event)
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    log: Callable[[str], None]
 
-    with _output_to(log):
-        return dbtRunner(manifest=manifest, callbacks=[on_event]).invoke(list(arguments))
+    def __call__(
+        self, command: Sequence[str], manifest: Any = None, listener: Callable[[Any], None] | None = None
+    ) -> dbtRunnerResult:
+        from dbt.cli.main import dbtRunner
+
+        def on_event(event: Any) -> None:
+            if event.info.level != "debug":
+                self.log(f"{event.info.level}: {event.info.msg}")
+            if listener:
+                listener(event)
+
+        with _environment(self.environment), _output_to(self.log):
+            return dbtRunner(manifest=manifest, callbacks=[on_event]).invoke([*command, *self.arguments])
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Add variables to this process's environment for a while; those that it has win.
+
+    They must not stay: the next project of this process has others.
+    """
+    added = {"DO_NOT_TRACK": "1", **variables}
+    added = {name: value for name, value in added.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 @contextlib.contextmanager

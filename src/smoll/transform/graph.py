@@ -86,7 +86,7 @@ def _node(node: Any, manifest: Any) -> GraphNode:
     is_test = kind == "test"
     return GraphNode(
         id=node.unique_id,
-        name=node.name if kind == "test" else node.alias,
+        name=node.name,
         kind=kind,
         path=node.original_file_path,
         parents=tuple(getattr(node.depends_on, "nodes", ())),
