@@ -217,7 +217,8 @@ def test_the_remedy_for_an_incremental_model_refreshes_it_fully(make_project: Ma
     shop = make_shop(
         make_project,
         marts__orders="{{ config(materialized='incremental', unique_key='id') }} "
-        "select id, customer_id, amount from {{ source('shop', 'orders') }} {% if is_incremental() %} where id > (select max(id) from {{ this }}) {% endif %}",
+        "select * from {{ ref('stg_orders') }} "
+        "{% if is_incremental() %} where id > (select max(id) from {{ this }}) {% endif %}",
     )
     published(shop.run())
     edit(shop, "data/orders.csv", BAD_ORDERS)
