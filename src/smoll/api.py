@@ -145,11 +145,13 @@ class Project:
         UsageError
             There is no such release.
         """
+        self._layout.prepare()
         with project_lock(self._layout.lock, "smoll rollback"):
             return self.release(release.rollback(self._layout, number))
 
     def resume(self) -> ReleaseEntry:
         """End the hold of a rollback and publish the newest release."""
+        self._layout.prepare()
         with project_lock(self._layout.lock, "smoll release resume"):
             return self.release(release.resume(self._layout))
 

@@ -111,7 +111,16 @@ def open_dbt(
     result = call(["parse"])
     if not result.success or result.result is None:
         raise _failure("dbt cannot parse the project", result.exception)
+    if "'" in str(folder):
+        _load_seeds_without_path(result.result)
     return Dbt(read_manifest(result.result), result.result, call)
+
+
+def _load_seeds_without_path(manifest: Any) -> None:
+    """Let dbt-duckdb bind a seed's rows; its fast way (1.11) writes the path into SQL and forgets to quote it."""
+    for node in manifest.nodes.values():
+        if node.resource_type == "seed":
+            node.config["fast"] = False
 
 
 def _write_profile(work: Path, profile: Profile) -> None:
