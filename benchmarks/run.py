@@ -1,0 +1,54 @@
+"""Run the benchmarks and print their tables as Markdown; see README.md beside this file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+
+from common import CACHE, machine, memory_measure, say, versions
+
+BENCHMARKS = {"a": "load_flights", "b": "five_models", "c": "newcomer", "d": "install_size"}
+_BEGIN, _END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default=",".join(BENCHMARKS), help="which, for example a,c (default: all)")
+    parser.add_argument("--repeat", type=int, default=3, help="turns of each contender; the medians count (default: 3)")
+    parser.add_argument("--copies", type=int, default=30, help="how many times the flights for (a) (default: 30)")
+    parser.add_argument("--write", action="store_true", help="put the tables into README.md instead of printing them")
+    options = parser.parse_args(arguments)
+    chosen = options.only.split(",")
+    if unknown := set(chosen) - set(BENCHMARKS):
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    head = (
+        f"{datetime.now(UTC):%Y-%m-%d}, medians of {options.repeat}. Machine: {machine()}.\n\n"
+        f"Versions: {versions()}. Memory is {memory_measure()}."
+    )
+    sections = [head]
+    for key in chosen:
+        module = import_module(BENCHMARKS[key])
+        say(module.TITLE)
+        sections.append(f"### {module.TITLE}\n\n{module.run(options.repeat, options.copies)}")
+    report = "\n\n".join(sections)
+    if options.write:
+        _write(Path(__file__).with_name("README.md"), report)
+    else:
+        print(report)
+    return 0
+
+
+def _write(path: Path, report: str) -> None:
+    """Replace what stands between the two markers."""
+    before, rest = path.read_text(encoding="utf-8").split(_BEGIN)
+    _, after = rest.split(_END)
+    path.write_text(f"{before}{_BEGIN}\n\n{report}\n\n{_END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
