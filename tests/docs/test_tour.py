@@ -12,7 +12,7 @@ QUESTIONS = ROOT / "src" / "smoll" / "templates" / "flights" / "README.md"
 
 
 def test_the_tour_of_the_readme_and_the_page_of_the_demo_do_what_they_say(tmp_path: Path) -> None:
-    home, desk = tmp_path / "home", tmp_path / "a desk"
+    home, desk = tmp_path / "home", tmp_path / "it's a desk"
     home.mkdir()
     desk.mkdir()
     shell = Shell(desk, home)
