@@ -46,6 +46,8 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.demo
 demo: $(VENV)/.demo ## Set up, make the flights project in ./demo, and run it
 	@test -f demo/smoll.yml || $(BIN)/smoll init demo --template flights --name flights
 	@$(BIN)/smoll --project demo run
+	@echo
+	@echo "First: . .venv/bin/activate && cd demo"
 
 test: $(VENV)/.dev ## Set up what the tests need, and run them all
 	@$(BIN)/python -m pytest
@@ -54,6 +56,7 @@ lint: $(VENV)/.dev ## Style, types, import contracts
 	@$(BIN)/ruff check src tests benchmarks
 	@$(BIN)/ruff format --check src tests benchmarks
 	@$(BIN)/mypy
+	@MYPYPATH=benchmarks $(BIN)/mypy benchmarks
 	@$(BIN)/lint-imports
 
 torture: $(VENV)/.dev ## The long form of the kill and reader suites

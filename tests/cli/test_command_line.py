@@ -41,7 +41,7 @@ def test_every_command_is_documented_with_an_example(path: str, context: click.C
     assert command.help
     assert path in (command.epilog or ""), "the example shows another command"
     for parameter in command.params:
-        assert isinstance(parameter, click.Argument) or getattr(parameter, "help", ""), parameter.name
+        assert isinstance(parameter, click.Argument) or getattr(parameter, "help", None), parameter.name
     assert f"\n## {path}\n" in DOCS.read_text(encoding="utf-8")
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -23,7 +25,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
         except KeyError:
             raise metadata.PackageNotFoundError(distribution) from None
 
-    monkeypatch.setattr(doctor.metadata, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
 
 
 def test_this_machine_is_fit() -> None:
@@ -51,13 +53,13 @@ def test_an_extension_of_another_duckdb_is_an_error(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_old_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.sys, "version_info", (3, 10, 1))
+    monkeypatch.setattr(sys, "version_info", (3, 10, 1))
     assert finding("python").hint == "Install Python 3.11 to 3.13."
 
 
 def test_the_project_must_be_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding("project", tmp_path).level == "ok"
-    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     assert finding("project", tmp_path).level == "error"
 
 

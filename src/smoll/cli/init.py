@@ -34,6 +34,7 @@ def command(directory: Path, template: str, name: str | None, as_json: bool) -> 
         click.echo(f"Made {result.root} from the template {result.template} ({len(result.files)} files).")
         click.echo("\nNext")
         if result.root != Path.cwd():
-            click.echo(f"  cd {shlex.quote(os.path.relpath(result.root))}")
+            near = os.path.relpath(result.root)
+            click.echo(f"  cd {shlex.quote(str(result.root) if near.startswith('..') else near)}")
         click.echo("  smoll run")
     return 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -28,8 +30,22 @@ _ENDLESS = 10_000
 def console(*, stderr: bool = False) -> Console:
     """Make a console that prints text as it is: no markup, emoji codes or guessed colours in data."""
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _ENDLESS
-    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+    if stream.isatty():
+        return Console(file=stream, markup=False, emoji=False, highlight=False)
+    return Console(file=cast(IO[str], _Trimmed(stream)), width=_ENDLESS, markup=False, emoji=False, highlight=False)
+
+
+class _Trimmed(io.TextIOBase):
+    """A stream without the blanks that a table leaves at the ends of its lines."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(re.sub(r" +(?=\n)", "", text))
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def print_json(value: Any) -> None:
