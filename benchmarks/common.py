@@ -251,7 +251,7 @@ def machine() -> str:
     load = os.getloadavg()[0]
     return (
         f"{_cpu_model()}, {len(psutil.Process().cpu_affinity())} cores, {memory:.0f} GiB of memory, "
-        f"{platform.system()} {platform.release()}, load {load:.1f} at the start"
+        f"{platform.system()}, load {load:.1f} at the start"
     )
 
 

@@ -28,7 +28,7 @@ def run(repeat: int, copies: int) -> str:
             say(f"{name}: {error}")
             notes.append(f"- {name} is not installed: {error}")
     rows = [[name, f"{size / MB:.0f} MB", f"{size / sizes[_SMOLL]:.2f}"] for name, size in sizes.items()]
-    largest = sorted(((_size(path), path.name) for path in base.iterdir() if path.is_dir()), reverse=True)[:6]
+    largest = sorted(((_size(path), path.name.split(".")[0]) for path in _brought(base)), reverse=True)[:6]
     return "\n\n".join(
         [
             "The files of `site-packages` with their compiled modules, less what pip brings to an empty environment. "
@@ -64,6 +64,13 @@ def _site_packages(environment: Path) -> Path:
     return next((environment / "lib").glob("python*/site-packages"))
 
 
-def _size(folder: Path) -> int:
-    """Bytes of all files in the folder."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+def _brought(packages: Path) -> list[Path]:
+    """What stands in `site-packages`, without what every environment has."""
+    names = {path.name for path in _site_packages(_bare()).iterdir()}
+    return [path for path in packages.iterdir() if path.name not in names]
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files if not file.is_dir())
