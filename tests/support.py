@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 import duckdb
 
 import smoll
-from smoll.model import RunResult, StreamResult
+from smoll.model import RunResult, StreamResult, quote
 
 _times = itertools.count(1_700_000_000_123_456_789, 1_000_000_000)
 
@@ -124,3 +125,58 @@ def parquet(sql: str, path: Path) -> None:
     with duckdb.connect() as connection:
         connection.execute(f"COPY ({sql}) TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet)")
     age(path)
+
+
+def files_yml(path: str | list[str] = "data/t.csv", source: Mapping[str, Any] | None = None, **options: Any) -> str:
+    """A project of one source ``s`` of files with one stream ``t``."""
+    spec = {"kind": "files", **(source or {}), "streams": {"t": {"path": path, **options}}}
+    return f"sources: {json.dumps({'s': spec})}\n"
+
+
+def sql_yml(url: str, streams: Any, **source: Any) -> str:
+    """A project of one source ``s``, a database."""
+    return f"sources: {json.dumps({'s': {'kind': 'sql', 'url': url, **source, 'streams': streams}})}\n"
+
+
+def load(project: smoll.Project, **options: Any) -> StreamResult:
+    """Run a project of one stream that must load; no more than it says."""
+    result = project.run(**options)
+    stream = only_stream(result)
+    assert result.status == "ok", stream.error or result.error
+    return stream
+
+
+def refused(project: smoll.Project, *parts: str, table: str = "raw_s.t") -> str:
+    """Run a project of one stream that must fail, with these words in its message, and leave its table alone."""
+    before = dump(project, table)
+    result = project.run()
+    assert result.status == "failed"
+    stream = only_stream(result)
+    assert stream.status == "failed"
+    for part in parts:
+        assert part in stream.error
+    assert dump(project, table) == before
+    return stream.error
+
+
+def dump(project: smoll.Project, table: str = "raw_s.t") -> list[Any] | None:
+    """Everything about a table: columns, types, rows. None where there is none."""
+    if not (project.config.root / ".smoll/warehouse.duckdb").exists():
+        return None
+    with project.connect(raw=True) as connection:
+        try:
+            columns = connection.execute(f"DESCRIBE {table}").fetchall()
+        except duckdb.CatalogException:
+            return None
+        return [*columns, *connection.execute(f"SELECT * FROM {table} ORDER BY ALL").fetchall()]
+
+
+def types(project: smoll.Project, table: str = "raw_s.t") -> dict[str, str]:
+    """The data columns of a table in order, to their types."""
+    return {row[0]: row[1] for row in raw(project, f"DESCRIBE {table}") if not row[0].startswith("_smoll_")}
+
+
+def rows(project: smoll.Project, table: str = "raw_s.t") -> list[Any]:
+    """The data of a table, sorted."""
+    columns = ", ".join(quote(name) for name in types(project, table))
+    return raw(project, f"SELECT {columns} FROM {table} ORDER BY ALL")

@@ -6,6 +6,7 @@ It never writes: it hands SQL that yields rows to ``smoll.load``, which owns typ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -91,6 +92,17 @@ class Extract:
     replaces: tuple[str, ...] = ()
     verify: Callable[[], None] = lambda: None
     size: int | None = None
+
+
+def apply_naming(source: Source, name: str) -> str:
+    """The name that a table or column of the source gets in the warehouse, by the source's ``naming``."""
+    return snake_case(name) if source.naming == "snake_case" else name
+
+
+def snake_case(name: str) -> str:
+    """``Order ID`` and ``orderId`` become ``order_id``; what is no letter or digit becomes one underscore."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+    return re.sub(r"\W+", "_", parted).strip("_").lower() or "_"
 
 
 class Connector(Protocol):

@@ -16,7 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoll.connector import FILE_COLUMN, SCALARS, Extract, Part, PartColumn, StreamPlan
+from smoll.connector import FILE_COLUMN, SCALARS, Extract, Part, PartColumn, StreamPlan, apply_naming
 from smoll.connectors import json_files
 from smoll.errors import LoadError
 from smoll.model import StreamRef, TableRef, literal, quote
@@ -62,7 +62,7 @@ def discover(name: str, source: FilesSource, root: Path, connection: DuckDBPyCon
     return tuple(
         StreamPlan(
             ref=StreamRef(name, stream),
-            table=TableRef(source.schema_name or f"raw_{name}", options.table or stream),
+            table=TableRef(source.schema_name or f"raw_{name}", options.table or apply_naming(source, stream)),
             mode=options.mode,
             key=options.key,
             cursor=options.cursor,
@@ -205,7 +205,8 @@ def _label(files: Sequence[DataFile]) -> str:
 
 
 def _paths(files: Sequence[DataFile]) -> str:
-    return "[" + ", ".join(literal(str(file.path)) for file in files) + "]"
+    """SQL: the list of the files. DuckDB takes a path for a pattern where it can, even where a file is named so."""
+    return "[" + ", ".join(literal(glob.escape(str(file.path))) for file in files) + "]"
 
 
 def _file_name_sql(files: Sequence[DataFile], column: str = "__smoll_path") -> str:
@@ -257,7 +258,7 @@ def _read_head(plan: StreamPlan, file: DataFile, connection: DuckDBPyConnection)
     options: FileStream = plan.options
     try:
         rows = connection.execute(
-            f"""SELECT line FROM read_csv({literal(str(file.path))}, auto_detect = false, header = false,
+            f"""SELECT line FROM read_csv({_paths([file])}, auto_detect = false, header = false,
             columns = {{'line': 'VARCHAR'}}, delim = '\x1f', quote = '', escape = '',
             strict_mode = false, encoding = {literal(options.encoding)}) LIMIT 100"""
         ).fetchall()
@@ -353,7 +354,7 @@ def _parquet_columns(plan: StreamPlan, file: DataFile, connection: DuckDBPyConne
     import duckdb
 
     try:
-        scan = f"read_parquet({literal(str(file.path))}, hive_partitioning = false)"
+        scan = f"read_parquet({_paths([file])}, hive_partitioning = false)"
         rows = connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()
     except duckdb.Error as error:
         raise _error(plan, f"{file.name} is no readable Parquet file: {str(error).splitlines()[0]}") from error

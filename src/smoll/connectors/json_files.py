@@ -2,7 +2,8 @@
 
 DuckDB's typed JSON reader is not used: it turns 1.5 into 2 and true into 1 in a BIGINT column, and drops keys
 that its sample did not hold. Here one pass finds all keys with the kinds of their values, a second one reads
-each value as JSON text.
+each value as JSON text. A number with a fraction is a double, as JSON's own readers have it: DuckDB
+gives back no more of its digits. Whole numbers keep every digit.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ def part(label: str, kind: str, paths: str, file_sql: str, connection: DuckDBPyC
         Malformed JSON, a record that is no object, duplicate keys, or keys that differ by case only.
     """
     structure = _structure(label, kind, paths, connection)
+    if not structure:
+        return Part(
+            f"SELECT {file_sql} AS {quote(FILE_COLUMN)} FROM (SELECT '' AS __smoll_path) WHERE false", (), label
+        )
     columns = tuple(_column(key, shape) for key, shape in structure.items())
     _refuse_case_twins(label, [column.name for column in columns])
     selected = ", ".join(_value_sql(column) for column in columns)
@@ -62,6 +67,7 @@ def part(label: str, kind: str, paths: str, file_sql: str, connection: DuckDBPyC
 
 
 def _structure(label: str, kind: str, paths: str, connection: DuckDBPyConnection) -> Mapping[str, Any]:
+    """Every key of every record, with the kinds of its values; empty where there is no record at all."""
     import duckdb
 
     style = "newline_delimited" if kind == "ndjson" else "auto"
@@ -70,7 +76,9 @@ def _structure(label: str, kind: str, paths: str, connection: DuckDBPyConnection
         row = connection.execute(sql).fetchone()
     except duckdb.Error as error:
         raise LoadError(f"{label}: {str(error).splitlines()[0]}", hint="Mend the file; no row was loaded.") from error
-    structure = json.loads(row[0]) if row and row[0] else {}
+    if row is None or row[0] is None:
+        return {}
+    structure = json.loads(row[0])
     if not isinstance(structure, dict) or not structure:
         raise LoadError(f"{label}: no record is an object with keys.", hint='smoll reads objects: {"id": 1, ...}.')
     return structure

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoll.connector import Extract, PartColumn, StreamPlan
+from smoll.connector import Extract, PartColumn, StreamPlan, apply_naming
 from smoll.connectors import postgres, sqlite
 from smoll.errors import LoadError
 from smoll.model import StreamRef, TableRef, quote
@@ -38,7 +38,7 @@ def discover(name: str, source: SqlSource, root: Path, connection: DuckDBPyConne
     return tuple(
         StreamPlan(
             ref=StreamRef(name, stream),
-            table=TableRef(source.schema_name or f"raw_{name}", options.table or stream),
+            table=TableRef(source.schema_name or f"raw_{name}", options.table or apply_naming(source, stream)),
             mode=options.mode,
             key=options.key,
             cursor=options.cursor,

@@ -22,8 +22,8 @@ _SAMPLE_ROWS = 1000
 class Shape:
     """The columns of the table after this load, and how it gets there.
 
-    ``columns`` maps every data column of the table to its type, ``names`` the source's column names to the
-    table's, ``stored`` the table's columns before the load to their types. ``notes`` are for people.
+    ``columns`` maps every data column of the table to its type, ``names`` the source's column names (in lower case:
+    files of one stream may spell them differently) to the table's, ``stored`` the table's columns before the load to their types. ``notes`` are for people.
     """
 
     columns: dict[str, str]
@@ -33,11 +33,11 @@ class Shape:
 
     def quoted(self, source_name: str) -> str:
         """The quoted name in the table of a column of the source."""
-        return quote(self.names[source_name])
+        return quote(self.names[source_name.lower()])
 
     def select(self, part: Part) -> list[str]:
         """SQL for every data column of the table, in order, from a part's rows. What the part lacks is NULL."""
-        own = {self.names[column.name].lower(): column for column in part.columns}
+        own = {self.names[column.name.lower()].lower(): column for column in part.columns}
         return [self._value(name, kind, own.get(name.lower())) for name, kind in self.columns.items()]
 
     def _value(self, name: str, kind: str, column: PartColumn | None) -> str:
@@ -84,14 +84,15 @@ def resolve(
     texts = [column for column in brought.values() if column.type is None]
     types = _text_types(connection, parts, texts, names, known, fixed, exact)
     for column in brought.values():
-        name = names[column.name]
+        name = names[column.name.lower()]
         before = known.get(name.lower())
         new = types.get(column.name) or column.type or before or "VARCHAR"
         kind = fixed.get(column.name) or _agree(connection, plan, parts, column, before, new)
         shape.columns[_stored_name(stored, name)] = kind
     _compare(shape, plan)
-    for column_name in (*plan.key, *([plan.cursor] if plan.cursor else [])):
-        _require(plan, brought, column_name)
+    if brought:  # a file of JSON without a record has no columns, and no rows that would need them
+        for column_name in (*plan.key, *([plan.cursor] if plan.cursor else [])):
+            _require(plan, brought, column_name)
     return shape
 
 
@@ -100,9 +101,13 @@ def _brought(parts: Sequence[Part]) -> dict[str, PartColumn]:
     found: dict[str, PartColumn] = {}
     for part in parts:
         for column in part.columns:
-            other = next((c for c in found.values() if c.name.lower() == column.name.lower()), None)
-            found[other.name if other else column.name] = _join(other, column) if other else column
-    return found
+            other = found.get(column.name.lower())
+            found[column.name.lower()] = _join(other, column) if other else column
+    return {column.name: column for column in found.values()}
+
+
+def _has(part: Part, column: PartColumn) -> bool:
+    return any(own.name.lower() == column.name.lower() for own in part.columns)
 
 
 def _join(one: PartColumn, other: PartColumn) -> PartColumn:
@@ -118,7 +123,7 @@ def _fixed_types(connection: DuckDBPyConnection, plan: StreamPlan, brought: Mapp
     import duckdb
 
     fixed: dict[str, str] = {}
-    for name, kind in plan.columns.items():
+    for name, kind in plan.columns.items() if brought else ():
         _require(plan, brought, name)
         try:
             row = connection.execute(f"SELECT typeof(CAST(NULL AS {_plain_type(plan, kind)}))").fetchone()
@@ -164,7 +169,7 @@ def _text_types(
     wanted: list[PartColumn] = []
     types: dict[str, str | None] = {}
     for column in texts:
-        given = fixed.get(column.name) or known.get(names[column.name].lower())
+        given = fixed.get(column.name) or known.get(names[column.name.lower()].lower())
         types[column.name] = given
         if column.name in fixed and exact:
             _refuse_misfit(connection, parts, column, fixed[column.name])
@@ -184,7 +189,8 @@ def _infer(
 ) -> dict[str, str | None]:
     selects = []
     for part in parts:
-        own = [column for column in columns if any(c.name == column.name and c.type is None for c in part.columns)]
+        texts = {own.name.lower() for own in part.columns if own.type is None}
+        own = [column for column in columns if column.name.lower() in texts]
         if own:
             listed = ", ".join(f"CAST({quote(column.name)} AS VARCHAR) AS {quote(column.name)}" for column in own)
             selects.append(f"(SELECT {listed} FROM ({part.sql}){limit})")
@@ -194,7 +200,7 @@ def _infer(
 def _refuse_misfit(connection: DuckDBPyConnection, parts: Sequence[Part], column: PartColumn, kind: str) -> None:
     """Name the first value that does not fit a type which the configuration fixes."""
     for part in parts:
-        if column.name not in {own.name for own in part.columns}:
+        if not _has(part, column):
             continue
         sql = f"""SELECT value, record FROM (
             SELECT {quote(column.name)} AS value, row_number() OVER () AS record FROM ({part.sql}))
@@ -235,7 +241,7 @@ def _largest(
     if "INT" in stored:
         sources = [plan.table.sql]
     else:
-        sources = [f"({part.sql})" for part in parts if column.name in {own.name for own in part.columns}]
+        sources = [f"({part.sql})" for part in parts if _has(part, column)]
     found = [
         connection.execute(f"SELECT max(abs(TRY_CAST({name} AS HUGEINT))) FROM {source}").fetchone()
         for source in sources

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from smoll.connector import PartColumn, StreamPlan
+from smoll.connector import PartColumn, StreamPlan, apply_naming
 from smoll.errors import LoadError
 from smoll.model import Column, quote
 from smoll.warehouse import INTERNAL_SCHEMA, columns_of
@@ -117,26 +116,19 @@ def metadata_names(source: Source) -> tuple[str, ...]:
     return (names.load_id, names.loaded_at, names.file)
 
 
-def snake_case(name: str) -> str:
-    """``Order ID`` and ``orderId`` become ``order_id``; what is no letter or digit becomes one underscore."""
-    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
-    return re.sub(r"\W+", "_", parted).strip("_").lower() or "_"
-
-
 def target_names(plan: StreamPlan, columns: Sequence[PartColumn], context: LoadContext) -> dict[str, str]:
-    """Map each column of the source to its name in the table. Raises LoadError where two would be one."""
-    change = snake_case if context.source.naming == "snake_case" else str
+    """Map each column of the source, in lower case, to its name in the table. Raises LoadError where two would be one."""
     names: dict[str, str] = {}
     taken = {name.lower(): "a column that smoll adds" for name in metadata_names(context.source)}
     for column in columns:
-        name = change(column.name)
+        name = apply_naming(context.source, column.name)
         if name.lower() in taken:
             raise LoadError(
                 f"{plan.ref}: column {column.name!r} would have the same name as {taken[name.lower()]}.",
                 hint="Rename it in the source, or set `naming` or `metadata` on the source.",
             )
         taken[name.lower()] = f"{column.name!r}"
-        names[column.name] = name
+        names[column.name.lower()] = name
     return names
 
 

@@ -146,8 +146,12 @@ def _merge(
     if plan.cursor:
         cursor = shape.quoted(plan.cursor)
         order = f"{cursor} DESC NULLS LAST, {order}"
-        # A late row does not undo a newer one that the table already has.
-        connection.execute(f"DELETE FROM {_STAGE} s USING {plan.table.sql} t WHERE {match} AND t.{cursor} > s.{cursor}")
+        # A late row does not undo a newer one that the table already has. A database has no late rows: what it
+        # says now is so, also where it took the cursor's value away.
+        older = f"t.{cursor} > s.{cursor}"
+        if plan.has_files:
+            older += f" OR (s.{cursor} IS NULL AND t.{cursor} IS NOT NULL)"
+        connection.execute(f"DELETE FROM {_STAGE} s USING {plan.table.sql} t WHERE {match} AND ({older})")
     connection.execute(f"DELETE FROM {plan.table.sql} t USING {_STAGE} s WHERE {match}")
     last = f"QUALIFY row_number() OVER (PARTITION BY {', '.join(keys)} ORDER BY {order}) = 1"
     select = f"SELECT * EXCLUDE ({_PART}, {_ORDER}) FROM {_STAGE} {last}"

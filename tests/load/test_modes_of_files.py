@@ -1,0 +1,203 @@
+"""Replace, append and merge of files: nothing lost, nothing doubled, whatever happens to the files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from support import MakeProject, age, dump, files_yml, load, raw, refused, reopen, rows, write
+
+
+def test_replace_makes_the_table_what_the_files_hold(make_project: MakeProject) -> None:
+    project = make_project(files_yml("data/*.csv"), {"data/1.csv": "id\n1\n", "data/2.csv": "id\n2\n"})
+    load(project)
+    write(project.config.root, {"data/2.csv": "id\n3\n"})
+    load(project)
+    assert rows(project) == [(1,), (3,)]
+
+    (project.config.root / "data/1.csv").unlink()
+    assert load(project).status == "loaded"
+
+    assert rows(project) == [(3,)]
+
+
+def test_append_loads_every_file_once(make_project: MakeProject) -> None:
+    project = make_project(files_yml("data/*.csv", mode="append"), {"data/1.csv": "id\n1\n1\n"})
+    assert load(project).rows == 2
+    write(project.config.root, {"data/2.csv": "id\n2\n"})
+
+    assert load(project).rows == 1
+    assert load(project).status == "unchanged"
+
+    assert raw(project, "SELECT id, _smoll_load_id FROM raw_s.t ORDER BY ALL") == [(1, 1), (1, 1), (2, 2)]
+
+
+def test_append_replaces_the_rows_of_a_changed_file_and_keeps_those_of_a_vanished_one(
+    make_project: MakeProject,
+) -> None:
+    files: dict[str, str | bytes] = {"data/1.csv": "id\n1\n", "data/2.csv": "id\n2\n", "data/3.csv": "id\n3\n"}
+    project = make_project(files_yml("data/*.csv", mode="append"), files)
+    load(project)
+    write(project.config.root, {"data/2.csv": "id\n20\n21\n"})
+    (project.config.root / "data/3.csv").unlink()
+
+    assert load(project).rows == 2
+
+    assert rows(project) == [(1,), (3,), (20,), (21,)]
+
+
+def test_a_file_of_this_very_moment_is_neither_lost_nor_doubled(make_project: MakeProject) -> None:
+    project = make_project(files_yml("data/*.csv", mode="append"))
+    (project.config.root / "data").mkdir()
+    file = project.config.root / "data/1.csv"
+    for number in range(5):  # of one length, and perhaps of one time stamp
+        file.write_text(f"id\n{number}\n", encoding="utf-8")
+        load(project)
+        assert rows(project) == [(number,)]
+
+
+def test_a_moved_project_neither_doubles_nor_loses(make_project: MakeProject, tmp_path: Path) -> None:
+    project = make_project(files_yml("data/*.csv", mode="append"), {"data/1.csv": "id\n1\n"})
+    load(project)
+    moved = tmp_path / "moved [elsewhere]"
+    shutil.move(project.config.root, moved)
+    write(moved, {"data/2.csv": "id\n2\n"})
+    from smoll import open_project
+
+    project = open_project(moved)
+
+    assert load(project).rows == 1
+    assert rows(project) == [(1,), (2,)]
+
+
+def test_merge_replaces_rows_of_the_same_key_and_adds_the_others(make_project: MakeProject) -> None:
+    options = {"mode": "merge", "key": ["day", "id"]}
+    project = make_project(files_yml("data/*.csv", None, **options), {"data/1.csv": "day,id,v\n1,1,a\n1,2,b\n"})
+    load(project)
+    write(project.config.root, {"data/2.csv": "day,id,v\n1,2,B\n2,1,c\n"})
+
+    assert load(project).rows == 2
+
+    assert rows(project) == [(1, 1, "a"), (1, 2, "B"), (2, 1, "c")]
+    origin = raw(project, "SELECT v, _smoll_load_id, _smoll_file FROM raw_s.t ORDER BY v")
+    assert origin == [("B", 2, "data/2.csv"), ("a", 1, "data/1.csv"), ("c", 2, "data/2.csv")]
+
+
+@pytest.mark.parametrize("padding", [0, 5_000])
+def test_merge_keeps_one_row_of_a_key_the_last_one(make_project: MakeProject, padding: int) -> None:
+    lines = "".join(f"{1000 + number},p\n" for number in range(padding))
+    content = f"id,v\n1,first\n{lines}1,second\n1,last\n2,x\n"
+    project = make_project(files_yml("data/*.csv", None, mode="merge", key="id"), {"data/1.csv": content})
+    load(project)
+    assert raw(project, "SELECT id, v FROM raw_s.t WHERE id < 1000 ORDER BY id") == [(1, "last"), (2, "x")]
+
+    write(project.config.root, {"data/2.csv": "id,v\n2,y\n2,z\n"})
+    load(project)
+
+    assert raw(project, "SELECT id, v FROM raw_s.t WHERE id < 1000 ORDER BY id") == [(1, "last"), (2, "z")]
+
+
+def test_merge_with_a_cursor_keeps_the_newest_row_even_where_an_older_one_comes_late(
+    make_project: MakeProject,
+) -> None:
+    options = {"mode": "merge", "key": "id", "cursor": "at"}
+    content = "id,at,v\n1,2024-01-03,new\n1,2024-01-02,old\n2,2024-01-01,a\n3,,none\n"
+    project = make_project(files_yml("data/*.csv", None, **options), {"data/1.csv": content})
+    load(project)
+    assert [row[2] for row in rows(project)] == ["new", "a", "none"]
+
+    write(project.config.root, {"data/2.csv": "id,at,v\n1,2024-01-01,late\n2,2024-01-02,b\n3,2024-01-01,some\n"})
+    load(project)
+
+    assert [row[2] for row in rows(project)] == ["new", "b", "some"]
+
+
+def test_merge_of_a_row_without_a_cursor_does_not_undo_one_that_has_it(make_project: MakeProject) -> None:
+    options = {"mode": "merge", "key": "id", "cursor": "at"}
+    project = make_project(files_yml("data/*.csv", None, **options), {"data/1.csv": "id,at,v\n1,5,known\n"})
+    load(project)
+    write(project.config.root, {"data/2.csv": "id,at,v\n1,,unknown\n2,,new\n"})
+
+    load(project)
+
+    assert [row[2] for row in rows(project)] == ["known", "new"]
+
+
+def test_merge_refuses_rows_without_a_key(make_project: MakeProject) -> None:
+    options = {"mode": "merge", "key": ["a", "b"]}
+    project = make_project(files_yml("data/*.csv", None, **options), {"data/1.csv": "a,b,v\n1,1,x\n"})
+    load(project)
+    write(project.config.root, {"data/2.csv": "a,b,v\n1,,y\n,2,z\n1,2,ok\n"})
+
+    refused(project, "s.t", "2 rows have no value in the key (a, b)", "key")
+
+    write(project.config.root, {"data/2.csv": "a,b,v\n1,2,ok\n"})
+    load(project)
+    assert rows(project) == [(1, 1, "x"), (1, 2, "ok")]
+
+
+def test_merge_widens_the_key_and_still_finds_its_rows(make_project: MakeProject) -> None:
+    project = make_project(files_yml("data/*.csv", None, mode="merge", key="id"), {"data/1.csv": "id,v\n1,a\n2,b\n"})
+    load(project)
+    write(project.config.root, {"data/2.csv": "id,v\n1,A\nx,c\n"})
+
+    load(project)
+
+    assert rows(project) == [("1", "A"), ("2", "b"), ("x", "c")]
+
+
+def test_a_key_that_the_source_does_not_have_is_named(make_project: MakeProject) -> None:
+    project = make_project(files_yml(mode="merge", key="nr"), {"data/t.csv": "id,v\n1,a\n"})
+
+    refused(project, "s.t", "'nr'", "id, v")
+
+
+@pytest.mark.parametrize("mode", ["append", "merge"])
+def test_a_change_of_mode_loads_everything_anew(make_project: MakeProject, mode: str) -> None:
+    options = {"mode": mode, "key": "id"} if mode == "merge" else {"mode": mode}
+    project = make_project(files_yml("data/*.csv"), {"data/1.csv": "id\n1\n", "data/2.csv": "id\n2\n"})
+    load(project)
+    project = reopen(project, files_yml("data/*.csv", None, **options))
+
+    assert load(project).rows == 2
+    assert load(project).status == "unchanged"
+
+    assert rows(project) == [(1,), (2,)]
+
+
+def test_new_names_of_the_metadata_columns_load_everything_anew(make_project: MakeProject) -> None:
+    project = make_project(files_yml("data/*.csv", mode="append"), {"data/1.csv": "id\n1\n"})
+    load(project)
+    project = reopen(project, files_yml("data/*.csv", {"metadata": {"file": "_path"}}, mode="append"))
+
+    load(project)
+
+    assert raw(project, "SELECT id, _path FROM raw_s.t") == [(1, "data/1.csv")]
+
+
+def test_a_table_that_someone_dropped_comes_back_whole(make_project: MakeProject) -> None:
+    import duckdb
+
+    project = make_project(files_yml("data/*.csv", mode="append"), {"data/1.csv": "id\n1\n"})
+    load(project)
+    with duckdb.connect(project.config.root / ".smoll/warehouse.duckdb") as connection:
+        connection.execute("DROP TABLE raw_s.t")
+    write(project.config.root, {"data/2.csv": "id\n2\n"})
+
+    load(project)
+
+    assert rows(project) == [(1,), (2,)]
+
+
+def test_nothing_new_leaves_the_table_alone(make_project: MakeProject) -> None:
+    project = make_project(files_yml(), {"data/t.csv": "id\n1\n"})
+    load(project)
+    before = dump(project)
+
+    assert load(project).status == "unchanged"
+
+    assert dump(project) == before
+    age(project.config.root / "data/t.csv")
+    assert load(project).status == "loaded"
