@@ -5,12 +5,15 @@ It knows no orchestrator and no screen: whoever wants to see something listens t
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from smoll.errors import Interrupted, SmollError
@@ -151,29 +154,68 @@ def _run_locked(config: ProjectConfig, layout: Layout, ledger: Ledger, request: 
 
 def _steps(session: _Session, request: Request, progress: _Progress) -> tuple[RunStatus, BaseException | None]:
     """Do the steps in order; say how it ended. Foreign exceptions pass: they are bugs, with a log of their own."""
+    with _noticing_interrupts() as interrupted:
+        try:
+            return _load_build_release(session, request, progress, interrupted), None
+        except (KeyboardInterrupt, Interrupted) as error:
+            return "interrupted", error
+        except BaseException as error:
+            if interrupted.is_set():
+                return "interrupted", error
+            if isinstance(error, SmollError):
+                return "failed", error
+            _finish(session, progress, request, "failed", error)
+            raise
+
+
+@contextmanager
+def _noticing_interrupts() -> Iterator[threading.Event]:
+    """Give an event that is set when Ctrl-C (or a signal that is treated alike) comes.
+
+    The KeyboardInterrupt may strike inside dbt or DuckDB, which make an ordinary error of it or swallow it.
+    """
+    interrupted = threading.Event()
+
+    def notice(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        signal.default_int_handler(number, frame)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    watched = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if is_main and signal.getsignal(number) is signal.default_int_handler
+    ]
+    for number in watched:
+        signal.signal(number, notice)
     try:
-        return _load_build_release(session, request, progress), None
-    except (KeyboardInterrupt, Interrupted) as error:
-        return "interrupted", error
-    except SmollError as error:
-        return "failed", error
-    except BaseException as error:
-        _finish(session, progress, request, "failed", error)
-        raise
+        yield interrupted
+    finally:
+        for number in watched:
+            signal.signal(number, signal.default_int_handler)
 
 
-def _load_build_release(session: _Session, request: Request, progress: _Progress) -> RunStatus:
+def _go_on(interrupted: threading.Event) -> None:
+    if interrupted.is_set():
+        raise Interrupted("The run was interrupted.")
+
+
+def _load_build_release(
+    session: _Session, request: Request, progress: _Progress, interrupted: threading.Event
+) -> RunStatus:
     config, emit = session.config, session.emit
     with open_warehouse(session.layout.warehouse, session.settings) as warehouse:
         jobs = find_jobs(config, warehouse)
         reload = parse_reload(jobs, request.reload)
         dbt, chosen, progress.streams = _parse_and_load(session, warehouse, jobs, reload, request, progress.run)
+    _go_on(interrupted)
     if any(stream.status == "failed" for stream in progress.streams):
         return "failed"
     if dbt is None:
         emit(Message(f"There is no dbt project in {config.transform}, so nothing was built or released."))
         return "ok"
     _build(session, dbt, chosen, request, progress)
+    _go_on(interrupted)
     if any(node.status == "error" for node in progress.nodes):
         return "failed"
     progress.release = publish(config, session.layout, session.settings, session.ledger, dbt, progress.run, emit)

@@ -73,10 +73,7 @@ class Dbt:
             _close_connections()
         if result.result is None:
             raise _failure("dbt could not build the project", result.exception)
-        nodes, checks = _results(self.graph, result.result.results)
-        if not result.success and result.exception and "interrupt" in str(result.exception).lower():
-            raise Interrupted("dbt was interrupted.")
-        return nodes, checks
+        return _results(self.graph, result.result.results)
 
 
 def open_dbt(
@@ -156,7 +153,10 @@ class _Call:
                 listener(event)
 
         with _environment(self.environment), _output_to(self.log):
-            return dbtRunner(manifest=manifest, callbacks=[on_event]).invoke([*command, *self.arguments])
+            result = dbtRunner(manifest=manifest, callbacks=[on_event]).invoke([*command, *self.arguments])
+        if isinstance(result.exception, KeyboardInterrupt):
+            raise Interrupted("dbt was interrupted.")
+        return result
 
 
 @contextlib.contextmanager
