@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
-from common import CACHE, machine, memory_measure, say, versions
+from common import CACHE, BenchmarkError, machine, memory_measure, say, versions
 
 BENCHMARKS = {"a": "load_flights", "b": "five_models", "c": "newcomer", "d": "install_size"}
 _BEGIN, _END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -30,17 +30,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{datetime.now(UTC):%Y-%m-%d}, medians of {options.repeat}. Machine: {machine()}.\n\n"
         f"Versions: {versions()}. Memory is {memory_measure()}."
     )
-    sections = [head]
+    failed, sections = False, [head]
     for key in chosen:
         module = import_module(BENCHMARKS[key])
         say(module.TITLE)
-        sections.append(f"### {module.TITLE}\n\n{module.run(options.repeat, options.copies)}")
+        try:
+            section = module.run(options.repeat, options.copies)
+        except BenchmarkError as error:
+            failed, section = True, f"Not measured:\n\n```text\n{error}\n```"
+        sections.append(f"### {module.TITLE}\n\n{section}")
     report = "\n\n".join(sections)
     if options.write:
         _write(Path(__file__).with_name("README.md"), report)
     else:
         print(report)
-    return 0
+    return int(failed)
 
 
 def _write(path: Path, report: str) -> None:
