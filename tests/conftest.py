@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 import smoll
-from support import MakeProject, Postgres, write_project
+
+pytest.register_assert_rewrite("support")
+
+from support import MakeProject, Postgres, write_project  # noqa: E402
 
 _databases = itertools.count(1)
 

@@ -70,7 +70,10 @@ class PartColumn:
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a stream that one SELECT can scan; all its rows have the same columns."""
+    """A piece of a stream that one SELECT can scan; all its rows have the same columns.
+
+    ``label`` names stream and files, as messages begin.
+    """
 
     sql: str
     columns: tuple[PartColumn, ...]

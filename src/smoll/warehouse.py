@@ -145,13 +145,13 @@ def set_run(connection: DuckDBPyConnection, run: int) -> None:
 
 def columns_of(connection: DuckDBPyConnection, table: TableRef) -> tuple[Column, ...]:
     """The columns of a table or view of the warehouse, in order; empty where there is none of that name."""
-    rows = connection.execute(
-        """SELECT column_name, data_type FROM duckdb_columns()
-        WHERE database_name = current_database() AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)
-        ORDER BY column_index""",
-        [table.schema, table.name],
-    ).fetchall()
-    return tuple(Column(name, kind) for name, kind in rows)
+    import duckdb
+
+    try:  # not duckdb_columns(): that reads the catalog of every attached database, a source's too
+        rows = connection.execute(f"DESCRIBE {table.sql}").fetchall()
+    except duckdb.CatalogException:
+        return ()
+    return tuple(Column(row[0], row[1]) for row in rows)
 
 
 def load_extension(connection: DuckDBPyConnection, name: str, extra: str) -> None:

@@ -195,13 +195,18 @@ def _parts(plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBPyConn
         elif kind == "parquet":
             parts += _parquet_parts(plan, group, connection)
         else:
-            parts.append(json_files.part(_label(group), kind, _paths(group), _file_name_sql(group), connection))
+            parts.append(_json_part(plan, kind, group, connection))
     return tuple(parts)
 
 
 def _label(files: Sequence[DataFile]) -> str:
     """Name a group of files for a message."""
     return files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more files"
+
+
+def _named(files: Sequence[DataFile], text: str) -> str:
+    """Name the file that an error of DuckDB speaks of, or all where it speaks of none."""
+    return next((file.name for file in files if str(file.path) in text), _label(files))
 
 
 def _paths(files: Sequence[DataFile]) -> str:
@@ -235,7 +240,7 @@ def _csv_parts(
         scan = _csv_scan(options, group, names, delimiter)
         columns = ", ".join(quote(name) for name in names)
         sql = f"SELECT {columns}, {_file_name_sql(group)} AS {quote(FILE_COLUMN)} FROM {scan}"
-        yield Part(sql, tuple(PartColumn(name, None) for name in names), _label(group))
+        yield Part(sql, tuple(PartColumn(name, None) for name in names), f"{plan.ref}: {_label(group)}")
 
 
 def _csv_scan(options: FileStream, files: Sequence[DataFile], names: Sequence[str], delimiter: str) -> str:
@@ -308,8 +313,7 @@ def _refuse_duplicates(plan: StreamPlan, file: str, names: Sequence[str]) -> Non
 def _explain(plan: StreamPlan, files: Sequence[DataFile], error: Exception) -> LoadError:
     """Name the file that DuckDB was reading, as far as it says so, and what was wrong in it."""
     text = str(error)
-    named = [file for file in files if str(file.path) in text]
-    label = named[0].name if named else _label(files)
+    label = _named(files, text)
     if "CSV" in text:
         return _csv_error(plan, label, error)
     return _error(plan, f"{label}: {text.splitlines()[0]}")
@@ -337,6 +341,16 @@ def _csv_error(plan: StreamPlan, label: str, error: Exception) -> LoadError:
     return _error(plan, f"{place}: {lines[0]}{shown}")
 
 
+# --- JSON
+
+
+def _json_part(plan: StreamPlan, kind: str, files: Sequence[DataFile], connection: DuckDBPyConnection) -> Part:
+    def name(text: str) -> str:
+        return f"{plan.ref}: {_named(files, text)}"
+
+    return json_files.part(name, kind, _paths(files), _file_name_sql(files), connection)
+
+
 # --- Parquet
 
 
@@ -347,7 +361,7 @@ def _parquet_parts(plan: StreamPlan, files: Sequence[DataFile], connection: Duck
         names = ", ".join(quote(column.name) for column in columns)
         scan = f"read_parquet({_paths(group)}, filename = '__smoll_path', hive_partitioning = false)"
         sql = f"SELECT {names}, {_file_name_sql(group)} AS {quote(FILE_COLUMN)} FROM {scan}"
-        yield Part(sql, columns, _label(group))
+        yield Part(sql, columns, f"{plan.ref}: {_label(group)}")
 
 
 def _parquet_columns(plan: StreamPlan, file: DataFile, connection: DuckDBPyConnection) -> tuple[PartColumn, ...]:

@@ -9,7 +9,8 @@ gives back no more of its digits. Whole numbers keep every digit.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from smoll.connector import FILE_COLUMN, Part, PartColumn
@@ -32,13 +33,16 @@ _AMONG = {
 }
 
 
-def part(label: str, kind: str, paths: str, file_sql: str, connection: DuckDBPyConnection) -> Part:
+_MALFORMED = re.compile(r"Malformed JSON in file .*, at byte (\d+) in line (\d+): (.*)")
+
+
+def part(name: Callable[[str], str], kind: str, paths: str, file_sql: str, connection: DuckDBPyConnection) -> Part:
     """Describe a group of JSON files as one part.
 
     Parameters
     ----------
-    label
-        The files' name in messages.
+    name
+        Returns stream and file, as messages begin, given an error of DuckDB ("" for all the files).
     kind
         ``json`` (an array of objects, one object, or objects one after another) or ``ndjson``.
     paths, file_sql
@@ -49,7 +53,8 @@ def part(label: str, kind: str, paths: str, file_sql: str, connection: DuckDBPyC
     LoadError
         Malformed JSON, a record that is no object, duplicate keys, or keys that differ by case only.
     """
-    structure = _structure(label, kind, paths, connection)
+    structure = _structure(name, kind, paths, connection)
+    label = name("")
     if not structure:
         return Part(
             f"SELECT {file_sql} AS {quote(FILE_COLUMN)} FROM (SELECT '' AS __smoll_path) WHERE false", (), label
@@ -66,7 +71,7 @@ def part(label: str, kind: str, paths: str, file_sql: str, connection: DuckDBPyC
     return Part(f"SELECT {selected}, {file_sql} AS {quote(FILE_COLUMN)} FROM {scan}", columns, label)
 
 
-def _structure(label: str, kind: str, paths: str, connection: DuckDBPyConnection) -> Mapping[str, Any]:
+def _structure(name: Callable[[str], str], kind: str, paths: str, connection: DuckDBPyConnection) -> Mapping[str, Any]:
     """Every key of every record, with the kinds of its values; empty where there is no record at all."""
     import duckdb
 
@@ -75,13 +80,23 @@ def _structure(label: str, kind: str, paths: str, connection: DuckDBPyConnection
     try:
         row = connection.execute(sql).fetchone()
     except duckdb.Error as error:
-        raise LoadError(f"{label}: {str(error).splitlines()[0]}", hint="Mend the file; no row was loaded.") from error
+        raise LoadError(_explain(name, kind, error), hint="Mend the file; no row was loaded.") from error
     if row is None or row[0] is None:
         return {}
     structure = json.loads(row[0])
     if not isinstance(structure, dict) or not structure:
-        raise LoadError(f"{label}: no record is an object with keys.", hint='smoll reads objects: {"id": 1, ...}.')
+        raise LoadError(f"{name('')}: no record is an object with keys.", hint='smoll reads objects: {"id": 1, ...}.')
     return structure
+
+
+def _explain(name: Callable[[str], str], kind: str, error: Exception) -> str:
+    text = str(error).splitlines()[0].strip()
+    label = name(text)
+    found = _MALFORMED.search(text)
+    if kind == "ndjson" and found:
+        line = int(found[2]) - 1  # DuckDB 1.5 counts the lines from 2
+        return f"{label}, line {line}: malformed JSON at byte {found[1]}: {found[3]}."
+    return f"{label}: {text.split('Error: ', 1)[-1]}"
 
 
 def _column(key: str, shape: Any) -> PartColumn:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,12 +111,13 @@ def extract(
         columns, where = _from_cursor(plan, columns, state, dialect)
         part = dialect.part(plan.ref.stream, columns, where, source, alias(plan.ref.source), connection)
     except duckdb.Error as error:
-        raise _explain(plan, error) from error
-    return Extract(parts=(part,), explain=lambda error: _explain(plan, error), state=state)
+        raise _explain(plan, source, error) from error
+    part = replace(part, label=str(plan.ref))
+    return Extract(parts=(part,), explain=lambda error: _explain(plan, source, error), state=state)
 
 
-def _explain(plan: StreamPlan, error: Exception) -> LoadError:
-    return LoadError(f"{plan.ref}: {str(error).splitlines()[0]}")
+def _explain(plan: StreamPlan, source: SqlSource, error: Exception) -> LoadError:
+    return LoadError(f"{plan.ref}: cannot read {_dialect(source).describe(source)}: {str(error).splitlines()[0]}")
 
 
 def _from_cursor(

@@ -49,11 +49,12 @@ def tables(name: str, source: SqlSource, connection: DuckDBPyConnection) -> list
 def columns(table: str, source: SqlSource, alias: str, connection: DuckDBPyConnection) -> tuple[PartColumn, ...]:
     """A table's columns; as text with the types it may take where the scanner's type does not fit its values."""
     declared = _declared(table, alias, connection)
+    scanned = bool(declared)
+    declared = declared or _declared_in_view(table, alias, connection)
     if not declared:
         return ()
     stored = _stored(table, list(declared), alias, connection)
-    fitting = [_STORED.get(kind, set()) >= stored[name] for name, kind in declared.items()]
-    if all(fitting):
+    if scanned and all(_STORED.get(kind, set()) >= stored[name] for name, kind in declared.items()):
         return tuple(PartColumn(name, kind) for name, kind in declared.items())
     return tuple(PartColumn(name, None, _among(kind, stored[name])) for name, kind in declared.items())
 
@@ -105,6 +106,12 @@ def _declared(table: str, alias: str, connection: DuckDBPyConnection) -> dict[st
     return dict(rows)
 
 
+def _declared_in_view(view: str, alias: str, connection: DuckDBPyConnection) -> dict[str, str]:
+    """A view's columns; DuckDB's catalog knows none, and its scanner reads none."""
+    sql = f"SELECT name, upper(type) FROM pragma_table_info({literal(view)}) ORDER BY cid"
+    return dict(connection.execute(f"SELECT * FROM sqlite_query({literal(alias)}, {literal(sql)})").fetchall())
+
+
 def _stored(table: str, names: Sequence[str], alias: str, connection: DuckDBPyConnection) -> dict[str, set[str]]:
     """The kinds of values that each column holds, NULL aside; integers beyond 2^53 count as ``big``."""
     kinds = ", ".join(
@@ -122,7 +129,7 @@ def _among(declared: str, stored: set[str]) -> tuple[str, ...]:
     if stored <= {"integer", "real", "big"}:
         return _NUMBERS
     if stored == {"text"}:
-        return _DATES if declared in ("DATE", "TIMESTAMP") else _TEXT
+        return _DATES if declared in ("DATE", "TIMESTAMP", "DATETIME") else _TEXT
     return _TEXT
 
 

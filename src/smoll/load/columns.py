@@ -22,8 +22,9 @@ _SAMPLE_ROWS = 1000
 class Shape:
     """The columns of the table after this load, and how it gets there.
 
-    ``columns`` maps every data column of the table to its type, ``names`` the source's column names (in lower case:
-    files of one stream may spell them differently) to the table's, ``stored`` the table's columns before the load to their types. ``notes`` are for people.
+    ``columns`` maps every data column of the table to its type, ``names`` the source's column names (in lower
+    case: files of one stream may spell them differently) to the table's, ``stored`` the table's columns before the
+    load to their types. ``notes`` are for people.
     """
 
     columns: dict[str, str]
@@ -238,10 +239,8 @@ def _largest(
 ) -> int:
     """The largest absolute whole number on the side that has whole numbers, for the exactness of a DOUBLE."""
     name = quote(column.name)
-    if "INT" in stored:
-        sources = [plan.table.sql]
-    else:
-        sources = [f"({part.sql})" for part in parts if _has(part, column)]
+    brought = [f"({part.sql})" for part in parts if _has(part, column)]
+    sources = [plan.table.sql] if "INT" in stored else brought
     found = [
         connection.execute(f"SELECT max(abs(TRY_CAST({name} AS HUGEINT))) FROM {source}").fetchone()
         for source in sources

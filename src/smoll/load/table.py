@@ -47,7 +47,7 @@ def prepare_schemas(connection: DuckDBPyConnection, plans: Sequence[StreamPlan])
 def read_state(connection: DuckDBPyConnection, plan: StreamPlan) -> dict[str, Any]:
     """The state of the stream's last load; {} where there is none, or it went to another table or by another mode.
 
-    Raises LoadError where the stored state is no JSON object.
+    Raises LoadError where the stored state is none that smoll wrote.
     """
     row = connection.execute(
         f"SELECT schema_name, table_name, mode, state FROM {INTERNAL_SCHEMA}.state WHERE source = ? AND stream = ?",
@@ -58,9 +58,11 @@ def read_state(connection: DuckDBPyConnection, plan: StreamPlan) -> dict[str, An
     if (row[0], row[1]) != (plan.table.schema, plan.table.name) or row[2] != plan.mode:
         return {}
     try:
-        state = json.loads(row[3])
-        if not isinstance(state, dict):
+        state = json.loads(row[3] or "")
+        if not isinstance(state, dict) or not isinstance(state.get("files", {}), dict):
             raise ValueError("not an object")
+        if not isinstance(state.get("cursor", ""), str):
+            raise ValueError("the cursor is no text")
     except ValueError as error:
         raise LoadError(
             f"{plan.ref}: the stored state is damaged ({error}).",
@@ -117,7 +119,7 @@ def metadata_names(source: Source) -> tuple[str, ...]:
 
 
 def target_names(plan: StreamPlan, columns: Sequence[PartColumn], context: LoadContext) -> dict[str, str]:
-    """Map each column of the source, in lower case, to its name in the table. Raises LoadError where two would be one."""
+    """Map each column of the source, in lower case, to its name in the table. Raises LoadError where two are one."""
     names: dict[str, str] = {}
     taken = {name.lower(): "a column that smoll adds" for name in metadata_names(context.source)}
     for column in columns:

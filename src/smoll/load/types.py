@@ -62,8 +62,10 @@ def _fits(value: str, kind: str) -> str:
     if kind in _INTEGERS or kind in _UNSIGNED:
         return f"CAST({cast} AS VARCHAR) = {value}"  # refuses 007, +7, 7.0 and blanks; far cheaper than a pattern
     if kind == "DOUBLE":
-        # 15 digits always survive; more do where some usual way of printing the double gives the same text back.
-        exact = f"length({value}) <= 16 OR CAST({cast} AS VARCHAR) = {value} OR printf('%.17g', {cast}) = {value}"
+        # 15 digits always survive, unless the value is so small that a double has fewer; more digits do where some
+        # usual way of printing the double gives the same text back.
+        short = f"length({value}) <= 15 AND (abs({cast}) > 1e-300 OR NOT {value} ILIKE '%e%')"
+        exact = f"({short}) OR CAST({cast} AS VARCHAR) = {value} OR printf('%.17g', {cast}) = {value}"
         return f"({_matches(value, _NUMBER)} AND isfinite({cast}) AND ({exact}))"
     if decimal := _DECIMAL.fullmatch(kind):
         scale = int(decimal[2])
