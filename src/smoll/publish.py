@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from smoll.check import known_checks, refusals, remedy
 from smoll.events import Listener, ReleaseStarted
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
     from smoll.project import ProjectConfig
     from smoll.transform import Dbt, GraphNode
+
+T = TypeVar("T")
 
 _MARTS = "models/marts/"
 
@@ -68,7 +72,7 @@ def publish(
             return ReleaseOutcome("refused", refusals=tuple(_missing(dbt, node) for node in missing))
         emit(ReleaseStarted(len(nodes)))
         candidates = [_candidate(config, node) for node in nodes]
-        tables = hash_tables(warehouse, candidates)
+        tables = _interruptible(warehouse, lambda: hash_tables(warehouse, candidates))
         same = _same_as_newest(layout, tables)
         if same is not None:
             return _unchanged(layout, same)
@@ -85,8 +89,21 @@ def publish(
             git_commit=commit,
             git_dirty=dirty,
         )
-        build_release(warehouse, layout, manifest, candidates)
+        _interruptible(warehouse, lambda: build_release(warehouse, layout, manifest, candidates))
     return _put_forward(config, layout, manifest.number)
+
+
+def _interruptible(connection: DuckDBPyConnection, work: Callable[[], T]) -> T:
+    """Do work so that Ctrl-C ends its query: in the main thread DuckDB hears of a signal only between two tasks."""
+    with ThreadPoolExecutor(1, "release") as pool:
+        future = pool.submit(work)
+        try:
+            return future.result()
+        except BaseException:
+            while not future.done():  # an interrupt between two statements hits nothing
+                connection.interrupt()
+                wait([future], 0.05)
+            raise
 
 
 def _released_nodes(config: ProjectConfig, dbt: Dbt) -> list[GraphNode]:

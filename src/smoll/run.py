@@ -214,7 +214,7 @@ def _load_build_release(
     if dbt is None:
         emit(Message(f"There is no dbt project in {config.transform}, so nothing was built or released."))
         return "ok"
-    _build(session, dbt, chosen, request, progress)
+    _build(session, dbt, chosen, request, progress, interrupted)
     _go_on(interrupted)
     if any(node.status == "error" for node in progress.nodes):
         return "failed"
@@ -282,7 +282,14 @@ def _load(
     return redacted
 
 
-def _build(session: _Session, dbt: Dbt, chosen: frozenset[str] | None, request: Request, progress: _Progress) -> None:
+def _build(
+    session: _Session,
+    dbt: Dbt,
+    chosen: frozenset[str] | None,
+    request: Request,
+    progress: _Progress,
+    interrupted: threading.Event,
+) -> None:
     """Tell the ledger what dbt may change, let it, and tell the ledger what it did."""
     nodes = dbt.graph.nodes
     chosen = frozenset(nodes) if chosen is None else chosen
@@ -292,7 +299,9 @@ def _build(session: _Session, dbt: Dbt, chosen: frozenset[str] | None, request: 
     session.emit(TransformStarted(len(built), len(checks)))
     if not built and not checks:
         return
-    progress.nodes, progress.checks = dbt.build(request.select, request.exclude, request.full_refresh, session.emit)
+    progress.nodes, progress.checks = dbt.build(
+        request.select, request.exclude, request.full_refresh, interrupted, session.emit
+    )
     definitions = {check.id: check.definition for check in dbt.graph.checks()}
     session.ledger.finish_transform(progress.run, progress.nodes, progress.checks, definitions)
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ _QUIET = (
     "--quiet",
     "--log-level-file=none",
 )
+_CANCEL_SECONDS = 0.2
 _PASSED = {"pass": "pass", "success": "pass", "warn": "warn", "fail": "fail", "error": "error"}
 
 
@@ -55,9 +57,14 @@ class Dbt:
         return frozenset(json.loads(line)["unique_id"] for line in result.result or ())
 
     def build(
-        self, select: str, exclude: str, full_refresh: bool, emit: Listener
+        self, select: str, exclude: str, full_refresh: bool, interrupted: threading.Event, emit: Listener
     ) -> tuple[tuple[NodeResult, ...], tuple[CheckResult, ...]]:
         """Build the selected models, seeds and snapshots and run their tests, as ``dbt build`` does.
+
+        Parameters
+        ----------
+        interrupted
+            Once it is set, every query is cancelled.
 
         Raises
         ------
@@ -68,7 +75,8 @@ class Dbt:
         """
         command = ["build", *_selection(select, exclude), *(["--full-refresh"] if full_refresh else [])]
         try:
-            result = self._call(command, self._manifest, _Translator(self.graph, emit))
+            with _cancelling(interrupted):
+                result = self._call(command, self._manifest, _Translator(self.graph, emit))
         finally:
             _close_connections()
         if result.result is None:
@@ -183,6 +191,35 @@ def _output_to(log: Callable[[str], None]) -> Iterator[None]:
         yield
     for line in buffer.getvalue().splitlines():
         log(line)
+
+
+@contextlib.contextmanager
+def _cancelling(interrupted: threading.Event) -> Iterator[None]:
+    """Cancel dbt's queries, again and again, once `interrupted` is set.
+
+    dbt does so itself, but once only: a thread that is between two statements just then begins the next one, and
+    dbt waits for its end.
+    """
+    from dbt.adapters.factory import FACTORY
+
+    done = threading.Event()
+
+    def cancel() -> None:
+        while not done.wait(_CANCEL_SECONDS):
+            if interrupted.is_set():
+                managers = [adapter.connections for adapter in FACTORY.adapters.values()]
+                for manager, connection in [(m, c) for m in managers for c in list(m.thread_connections.values())]:
+                    if connection.state == "open":
+                        with contextlib.suppress(Exception):  # it may be closing just now
+                            manager.cancel(connection)
+
+    thread = threading.Thread(target=cancel, name="cancel", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _close_connections() -> None:

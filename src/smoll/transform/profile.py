@@ -39,13 +39,17 @@ def make_profile(folder: Path, name: str, warehouse: Path, settings: Settings, t
     do not count: smoll owns the warehouse.
     """
     user, notes = _user_output(folder / "profiles.yml", name)
-    own = {**settings.as_dict(), "TimeZone": "UTC"}
+    own = settings.as_dict()
+    theirs = {key: value for key, value in user.get("settings", {}).items() if key.lower() not in own}
     output = {
         "type": "duckdb",
         "path": str(warehouse),
         "schema": user.get("schema", _DEFAULT_SCHEMA),
         "threads": threads or user.get("threads") or settings.threads,
-        "settings": {**user.get("settings", {}), **own},
+        # Given once, at connecting: dbt makes `settings` anew for every model, and DuckDB refuses to set its
+        # temporary directory again once a model has spilled into it.
+        "config_options": own,
+        "settings": {**theirs, "TimeZone": "UTC"},
     }
     if "extensions" in user:
         output["extensions"] = user["extensions"]

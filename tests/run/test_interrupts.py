@@ -1,0 +1,79 @@
+"""Ctrl-C and SIGTERM end `smoll run` soon and with 130, in every step; readers and the next run take no harm."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import smoll
+from run.shop import current, edit, published
+from support import MakeProject, released
+
+CONFIG = "resources: {memory: 600MB}\nsources:\n  s: {kind: files, streams: {numbers: data/numbers.csv}}\n"
+QUICK = "{{ config(materialized='%s') }} select x from {{ source('s', 'numbers') }}"
+ENDLESS = "{{ config(materialized='%s') }} select count(*) as x from range(1000000000) a, range(1000000000) b"
+LONG_FILE = "x\n" + "\n".join(map(str, range(6_000_000)))
+
+
+@pytest.fixture
+def project(make_project: MakeProject) -> smoll.Project:
+    """A project with release 1, of a table and a view."""
+    files = {"data/numbers.csv": "x\n1\n"}
+    made = make_project(CONFIG, files, {"a_table": QUICK % "table", "b_view": QUICK % "view"})
+    published(made.run())
+    return made
+
+
+def _interrupt_when(project: smoll.Project, event: str, number: signal.Signals) -> tuple[int, str]:
+    """Start `smoll run`; once its log tells of `event`, send the signal. Returns exit code and output."""
+    command = [sys.executable, "-m", "smoll", "--project", str(project.config.root), "run"]
+    log = project.config.root / ".smoll" / "logs" / "run-2.log"
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True) as run:
+        end = time.monotonic() + 120
+        while not (log.exists() and event in log.read_text()):
+            assert run.poll() is None, run.communicate()
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        run.send_signal(number)
+        try:
+            output, _ = run.communicate(timeout=60)
+        finally:
+            run.kill()
+        return run.returncode, output
+
+
+@pytest.mark.parametrize(
+    ("step", "number"),
+    [
+        ("load", signal.SIGINT),
+        ("dbt", signal.SIGINT),
+        ("dbt", signal.SIGTERM),
+        ("release", signal.SIGINT),
+    ],
+)
+def test_interrupted_in_a_step(project: smoll.Project, step: str, number: signal.Signals) -> None:
+    if step == "load":
+        edit(project, "data/numbers.csv", LONG_FILE)
+    elif step == "dbt":
+        edit(project, "transform/models/a_table.sql", ENDLESS % "table")
+    else:
+        edit(project, "transform/models/b_view.sql", ENDLESS % "view")
+    event = {"load": "StreamStarted", "dbt": "NodeStarted(id='model.tests.a_table'", "release": "ReleaseStarted"}[step]
+    code, output = _interrupt_when(project, event, number)
+    assert code == 130, output
+    assert "nterrupted" in output
+    assert "Traceback" not in output
+    assert (project.runs(1)[0].run, project.runs(1)[0].status) == (2, "interrupted")
+    assert (current(project), released(project, "select x from main.a_table")) == (1, [(1,)])
+    assert project.status().running is None
+
+    edit(project, "data/numbers.csv", "x\n2\n")
+    edit(project, "transform/models/a_table.sql", QUICK % "table")
+    edit(project, "transform/models/b_view.sql", QUICK % "view")
+    assert published(project.run()) == 2
+    assert released(project, "select a.x, b.x from main.a_table a, main.b_view b") == [(2, 2)]
