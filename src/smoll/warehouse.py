@@ -86,14 +86,19 @@ def open_warehouse(path: Path, settings: Settings, *, read_only: bool = False) -
     Raises
     ------
     StateError
-        The file is damaged, not writable, or another process holds it.
+        The file is damaged, not writable, or another process holds it; or what was done with it failed with an
+        error of DuckDB's that nobody explained better.
     """
+    import duckdb
+
     connection = _connect(path, read_only=read_only)
     try:
         for name, value in settings.as_dict().items():
             connection.execute(f"SET GLOBAL {name} = {literal(value)}")
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
         yield connection
+    except duckdb.Error as error:
+        raise _cannot_open(path, error) from error
     finally:
         connection.close()
 
@@ -114,13 +119,13 @@ def _cannot_open(path: Path, error: Exception) -> StateError:
             f"Another process has the working warehouse open: {text.splitlines()[0]}",
             hint="Close it (a BI tool or a shell should read .smoll/releases/current instead), then run again.",
         )
-    if "Permission denied" in text or "Read-only" in text or "No space" in text:
+    if any(words in text for words in ("Permission denied", "Read-only", "No space", "Could not write")):
         return StateError(
-            f"Cannot open the working warehouse {path}: {text.splitlines()[0]}",
+            f"Cannot write the working warehouse {path}: {text.splitlines()[0]}",
             hint="Make the folder writable or free some space.",
         )
     return StateError(
-        f"The working warehouse {path} cannot be opened: {text.splitlines()[0]}",
+        f"The working warehouse {path} cannot be read: {text.splitlines()[0]}",
         hint=f"Move it away (mv '{path}' '{path}.damaged') and run `smoll run`: it is loaded and built anew. "
         "The current release is not touched.",
     )

@@ -41,12 +41,14 @@ def hash_tables(connection: DuckDBPyConnection, candidates: Sequence[Candidate])
     Raises
     ------
     ReleaseError
-        A table is not in the warehouse.
+        A table is not in the warehouse, or it is a view that cannot be computed.
     """
     return tuple(_hash_table(connection, candidate) for candidate in candidates)
 
 
 def _hash_table(connection: DuckDBPyConnection, candidate: Candidate) -> ReleasedTable:
+    import duckdb
+
     columns = columns_of(connection, candidate.ref)
     if not columns:
         raise ReleaseError(
@@ -55,9 +57,14 @@ def _hash_table(connection: DuckDBPyConnection, candidate: Candidate) -> Release
         )
     hashed = [quote(column.name) for column in columns if column.name.lower() not in candidate.ignored]
     rows_hash = f"sum(hash({', '.join(hashed)})::HUGEINT)" if hashed else "0"
-    row = connection.execute(
-        f"SELECT count(*), coalesce({rows_hash}, 0) % 18446744073709551616 FROM {candidate.ref.sql}"
-    ).fetchone()
+    sql = f"SELECT count(*), coalesce({rows_hash}, 0) % 18446744073709551616 FROM {candidate.ref.sql}"
+    try:
+        row = connection.execute(sql).fetchone()
+    except duckdb.Error as error:
+        raise ReleaseError(
+            f"{candidate.ref} cannot be read: {str(error).splitlines()[0]}",
+            hint="Mend the model, then run again. Readers still see the release before.",
+        ) from error
     rows, digest = row or (0, 0)
     return ReleasedTable(candidate.ref, candidate.id, int(rows), f"duckdb:{int(digest):016x}", columns)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -24,9 +24,9 @@ class RunLog:
         self._lock = threading.Lock()
 
     def line(self, text: str) -> None:
-        """Write one line, with the time."""
+        """Write one line, with the time. A full disk ends the run elsewhere, with a better message."""
         stamp = datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]
-        with self._lock:
+        with self._lock, suppress(OSError):
             self._file.write(f"{stamp} {self._redact(text)}\n")
             self._file.flush()
 
