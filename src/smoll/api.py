@@ -16,7 +16,7 @@ from smoll.project import ProjectConfig, find_root, load_config
 from smoll.run import Request, run_project
 from smoll.state.layout import Layout
 from smoll.state.ledger import open_ledger
-from smoll.state.lock import current_holder, project_lock
+from smoll.state.lock import current_holder
 from smoll.warehouse import connect_reader, engine_settings
 
 if TYPE_CHECKING:
@@ -146,14 +146,12 @@ class Project:
             There is no such release.
         """
         self._layout.prepare()
-        with project_lock(self._layout.lock, "smoll rollback"):
-            return self.release(release.rollback(self._layout, number))
+        return self.release(release.rollback(self._layout, number))
 
     def resume(self) -> ReleaseEntry:
         """End the hold of a rollback and publish the newest release."""
         self._layout.prepare()
-        with project_lock(self._layout.lock, "smoll release resume"):
-            return self.release(release.resume(self._layout))
+        return self.release(release.resume(self._layout))
 
     def status(self) -> Status:
         """What readers see, what happened last, and whether something is going on."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from smoll.model import CheckResult, Refusal
-from smoll.state.ledger import CheckRecord, NodeRecord, table_key
+from smoll.state.ledger import WAITING, CheckRecord, NodeRecord, table_key
 from smoll.transform.graph import Graph, GraphNode
 
 
@@ -37,7 +37,7 @@ def refusals(
     for check in graph.checks():
         if check.severity == "error" and scope.intersection(check.parents):
             found += _judge(graph, check, checks.get(check.id), touched)
-    return tuple(found)
+    return tuple(sorted(found, key=lambda refusal: refusal.stale))  # first what is wrong, then what follows
 
 
 def known_checks(graph: Graph, released: Iterable[str], checks: Mapping[str, CheckRecord]) -> tuple[CheckResult, ...]:
@@ -54,23 +54,24 @@ def _unbuilt(graph: Graph, scope: Iterable[str], nodes: Mapping[str, NodeRecord]
         if not node.is_built or node.materialized == "ephemeral":
             continue
         if record is None:
-            yield Refusal(node.name, "has not been built yet", remedy(graph, node))
+            yield Refusal(node.name, "has not been built yet", remedy(graph, node), stale=True)
         elif record.error:
-            yield Refusal(node.name, f"was not built in run {record.touched}: {record.error}", remedy(graph, node))
+            reason = f"was not built in run {record.touched}: {record.error}"
+            yield Refusal(node.name, reason, remedy(graph, node), stale=record.error in WAITING)
 
 
 def _judge(graph: Graph, check: GraphNode, record: CheckRecord | None, touched: _Touched) -> Iterator[Refusal]:
     mend = remedy(graph, *(graph.nodes[id] for id in check.parents if id in graph.nodes))
     if record is None:
-        yield Refusal(check.name, "has not run since what it checks was built or loaded", mend)
+        yield Refusal(check.name, "has not run since what it checks was built or loaded", mend, stale=True)
         return
     if record.definition != check.definition:
-        yield Refusal(check.name, f"was changed after it ran in run {record.run}", mend)
+        yield Refusal(check.name, f"was changed after it ran in run {record.run}", mend, stale=True)
         return
     latest, newest = max(((touched(id), id) for id in check.parents if id in graph.nodes), default=(0, check.id))
     if latest > record.run:
         name = graph.nodes[newest].name
-        yield Refusal(check.name, f"has not run since run {latest}, which changed {name}", mend)
+        yield Refusal(check.name, f"has not run since run {latest}, which changed {name}", mend, stale=True)
     elif record.result.status in ("fail", "error"):
         said = f": {record.result.message}" if record.result.message else ""
         yield Refusal(check.name, f"failed in run {record.run}{said}", mend)

@@ -26,7 +26,11 @@ def examine_project(config: ProjectConfig) -> tuple[Finding, ...]:
 
     with duckdb.connect(":memory:") as connection:
         findings = [
-            Finding("smoll.yml", "ok", f"{config.name}: {len(config.sources)} sources"),
+            Finding(
+                "smoll.yml",
+                "ok",
+                f"{config.name}: {len(config.sources)} source{'' if len(config.sources) == 1 else 's'}",
+            ),
             *_sources(config, connection),
         ]
         if all(finding.level == "ok" for finding in findings):

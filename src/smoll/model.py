@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -108,11 +109,16 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Refusal:
-    """One reason why nothing was released, and the command that mends it."""
+    """One reason why nothing was released, and the command that mends it.
+
+    ``stale``: nothing is known to be wrong, something has only not been built or checked yet; often because of
+    another refusal.
+    """
 
     subject: str
     reason: str
     remedy: str = ""
+    stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -247,6 +253,30 @@ class Finding:
     level: Literal["ok", "note", "error"]
     message: str
     hint: str = ""
+
+
+_FREE_TEXTS = {"message", "error", "notes", "reason", "text"}
+"""Fields that may quote somebody else's words: an error of an engine, a line of a file."""
+
+
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a copy of a value of this module (or an event) with `change` applied to every free text in it.
+
+    Names and references stay as they are.
+    """
+    if isinstance(value, tuple):
+        return tuple(map_texts(item, change) for item in value)
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    changed = {
+        name: _change(item, change) if name in _FREE_TEXTS else map_texts(item, change) for name, item in fields.items()
+    }
+    return dataclasses.replace(value, **changed)
+
+
+def _change(text: Any, change: Callable[[str], str]) -> Any:
+    return tuple(change(line) for line in text) if isinstance(text, tuple) else change(text)
 
 
 def to_json(value: Any) -> Any:

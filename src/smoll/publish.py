@@ -17,14 +17,13 @@ from smoll.model import Refusal, ReleasedTable, ReleaseManifest, ReleaseOutcome,
 from smoll.release import (
     Candidate,
     build_release,
+    current_release,
     hash_tables,
     is_current,
     newest_release,
     next_number,
-    prune,
-    read_hold,
+    put_forward,
     read_manifest,
-    switch,
 )
 from smoll.state.layout import Layout
 from smoll.state.ledger import Ledger
@@ -61,7 +60,7 @@ def publish(
     """
     nodes = _released_nodes(config, dbt)
     if not nodes:
-        return ReleaseOutcome("none", message="Nothing to release: no model is selected by `release.select`.")
+        return ReleaseOutcome("none", message=_nothing(config))
     ids = [node.id for node in nodes]
     reasons = refusals(dbt.graph, ids, ledger.nodes(), ledger.checks())
     if reasons:
@@ -75,7 +74,7 @@ def publish(
         tables = _interruptible(warehouse, lambda: hash_tables(warehouse, candidates))
         same = _same_as_newest(layout, tables)
         if same is not None:
-            return _unchanged(layout, same)
+            return _unchanged(config, layout, same)
         commit, dirty = _git(config.root)
         manifest = ReleaseManifest(
             number=next_number(layout),
@@ -90,7 +89,8 @@ def publish(
             git_dirty=dirty,
         )
         _interruptible(warehouse, lambda: build_release(warehouse, layout, manifest, candidates))
-    return _put_forward(config, layout, manifest.number)
+    published = put_forward(layout, manifest.number, config.release.keep)
+    return _outcome(layout, "published" if published else "staged", manifest.number)
 
 
 def _interruptible(connection: DuckDBPyConnection, work: Callable[[], T]) -> T:
@@ -118,6 +118,13 @@ def _released_nodes(config: ProjectConfig, dbt: Dbt) -> list[GraphNode]:
     return [node for node in chosen if node.table and not node.is_check and node.materialized != "ephemeral"]
 
 
+def _nothing(config: ProjectConfig) -> str:
+    if config.release.select:
+        return f"Nothing to release: `release.select` ({config.release.select}) names no table."
+    folder = f"{config.transform}/models/marts".removeprefix("./")
+    return f"Nothing to release: the dbt project has no model yet. Put one into {folder}/."
+
+
 def _missing(dbt: Dbt, node: GraphNode) -> Refusal:
     return Refusal(node.name, f"is not in the warehouse ({node.table})", remedy(dbt.graph, node))
 
@@ -138,20 +145,15 @@ def _same_as_newest(layout: Layout, tables: tuple[ReleasedTable, ...]) -> int | 
     return newest
 
 
-def _unchanged(layout: Layout, number: int) -> ReleaseOutcome:
+def _unchanged(config: ProjectConfig, layout: Layout, number: int) -> ReleaseOutcome:
     """Nothing new to release. A run that was killed between staging and switching is completed here."""
-    if read_hold(layout) is None and not is_current(layout, number):
-        switch(layout, number)
+    if is_current(layout, number):
+        return ReleaseOutcome("unchanged", number, message=f"Nothing changed since release {number}.")
+    if put_forward(layout, number, config.release.keep):
         return _outcome(layout, "published", number)
-    return ReleaseOutcome("unchanged", number, message=f"Nothing changed since release {number}.")
-
-
-def _put_forward(config: ProjectConfig, layout: Layout, number: int) -> ReleaseOutcome:
-    if read_hold(layout) is not None:
-        return _outcome(layout, "staged", number)
-    switch(layout, number)
-    prune(layout, config.release.keep)
-    return _outcome(layout, "published", number)
+    seen = current_release(layout)
+    message = f"Nothing changed since release {number}, which is held back; readers see release {seen}."
+    return ReleaseOutcome("unchanged", number, message=message)
 
 
 def _outcome(layout: Layout, status: ReleaseStatus, number: int) -> ReleaseOutcome:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from smoll.errors import Interrupted, SmollError
+from smoll.errors import Interrupted, SmollError, UsageError
 from smoll.events import (
     Event,
     Listener,
@@ -38,6 +38,7 @@ from smoll.model import (
     StreamRef,
     StreamResult,
     TableRef,
+    map_texts,
 )
 from smoll.plan import find_jobs, match_streams, open_transform, parse_reload
 from smoll.publish import publish
@@ -65,11 +66,8 @@ class Request:
     reload: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        parts = [self.select, f"--exclude {self.exclude}" if self.exclude else ""]
-        parts += [
-            "--full-refresh" if self.full_refresh else "",
-            *(f"--reload {name}" for name in self.reload),
-        ]
+        parts = [f"--select {self.select}" if self.select else "", f"--exclude {self.exclude}" if self.exclude else ""]
+        parts += ["--full-refresh" if self.full_refresh else "", *(f"--reload {name}" for name in self.reload)]
         return " ".join(part for part in parts if part)
 
 
@@ -138,7 +136,7 @@ def _run_locked(config: ProjectConfig, layout: Layout, ledger: Ledger, request: 
     run, renewed = _take_number(layout, settings, ledger)
     progress = _Progress(run, datetime.now(UTC), time.monotonic())
     with open_log(layout.logs, run, config.redact) as log:
-        listener = _both(log.event, emit)
+        listener = _redacting(config.redact, _both(log.event, emit))
         session = _Session(config, layout, settings, ledger, log, listener)
         ledger.start_run(run, str(request))
         listener(RunStarted(run, str(request)))
@@ -216,11 +214,9 @@ def _load_build_release(
         return "ok"
     _build(session, dbt, chosen, request, progress, interrupted)
     _go_on(interrupted)
-    if any(node.status == "error" for node in progress.nodes):
-        return "failed"
     progress.release = publish(config, session.layout, session.settings, session.ledger, dbt, progress.run, emit)
     emit(ReleaseFinished(progress.release))
-    if any(_blocks(check) for check in progress.checks):
+    if any(node.status == "error" for node in progress.nodes) or any(_blocks(check) for check in progress.checks):
         return "failed"
     return "refused" if progress.release.status == "refused" else "ok"
 
@@ -249,6 +245,8 @@ def _parse_and_load(
     if request.select or request.exclude:
         dbt = parse()
         chosen = dbt.select(request.select, request.exclude) if dbt else frozenset()
+        if dbt and not chosen:
+            raise UsageError(f"{request}: this names nothing in the dbt project.", hint="`dbt ls` shows what there is.")
         wanted = match_streams(dbt, jobs, chosen) | reload
         return dbt, chosen, _load(session, warehouse, _only(jobs, wanted), reload, run)
     with ThreadPoolExecutor(1, "parse") as pool:
@@ -276,10 +274,9 @@ def _load(
         before_commit=touched,
         emit=session.emit,
     )
-    redacted = tuple(replace(result, error=session.config.redact(result.error)) for result in results)
-    for result in redacted:
+    for result in results:
         session.ledger.finish_load(run, result)
-    return redacted
+    return results
 
 
 def _build(
@@ -299,9 +296,8 @@ def _build(
     session.emit(TransformStarted(len(built), len(checks)))
     if not built and not checks:
         return
-    progress.nodes, progress.checks = dbt.build(
-        request.select, request.exclude, request.full_refresh, interrupted, session.emit
-    )
+    results = dbt.build(request.select, request.exclude, request.full_refresh, interrupted, session.emit)
+    progress.nodes, progress.checks = map_texts(results, session.config.redact)
     definitions = {check.id: check.definition for check in dbt.graph.checks()}
     session.ledger.finish_transform(progress.run, progress.nodes, progress.checks, definitions)
 
@@ -309,7 +305,7 @@ def _build(
 def _finish(
     session: _Session, progress: _Progress, request: Request, status: RunStatus, error: BaseException | None
 ) -> RunResult:
-    said = "" if error is None or status == "interrupted" else session.config.redact(str(error))
+    said = "" if error is None or status == "interrupted" else str(error)
     result = RunResult(
         run=progress.run,
         status=status,
@@ -322,8 +318,9 @@ def _finish(
         release=progress.release,
         error=said,
     )
-    session.ledger.finish_run(result)
-    return result
+    redacted: RunResult = map_texts(result, session.config.redact)
+    session.ledger.finish_run(redacted)
+    return redacted
 
 
 def _recover(layout: Layout, ledger: Ledger) -> list[str]:
@@ -364,6 +361,13 @@ def _one_at_a_time(listener: Listener | None) -> Listener:
         if listener:
             with lock:
                 listener(event)
+
+    return emit
+
+
+def _redacting(redact: Callable[[str], str], listener: Listener) -> Listener:
+    def emit(event: Event) -> None:
+        listener(map_texts(event, redact))
 
     return emit
 

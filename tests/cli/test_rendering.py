@@ -72,7 +72,7 @@ def finished(outcome: ReleaseOutcome, **changes: object) -> RunResult:
 
 EVENTS: tuple[Event, ...] = (
     LockWaiting(Holder(42, "pi", "smoll run", "10:31")),
-    RunStarted(12, "source:nyc+"),
+    RunStarted(12, "--select source:nyc+"),
     Recovered("run 11 was killed"),
     Message("dbt has\n2 deprecations", "warning"),
     StreamStarted(FLIGHTS),
@@ -108,7 +108,7 @@ def test_plain_lines() -> None:
         listener(event)
     assert lines == [
         "waiting: pid 42 on pi (smoll run), since 10:31 holds the project",
-        "run 12, selected: source:nyc+",
+        "run 12 --select source:nyc+",
         "recovered: run 11 was killed",
         "warning: dbt has 2 deprecations",
         "load nyc.flights: 120,000 rows, 10,000 rows/s, 50%",

@@ -11,9 +11,9 @@ import threading
 import pytest
 
 import smoll
-from run.shop import make_shop
+from run.shop import GOOD_ORDERS, current, edit, make_shop
 from smoll.errors import LockedError
-from smoll.events import LockWaiting, RunFinished, RunStarted
+from smoll.events import LockWaiting, ReleaseStarted, RunFinished, RunStarted
 from smoll.state.layout import Layout
 from support import MakeProject
 
@@ -90,18 +90,18 @@ def test_the_second_of_two_runs_waits_for_the_first(make_project: MakeProject) -
     assert order == ["first starts", "first ends", "second starts"]
 
 
-def test_a_rollback_waits_for_a_run(make_project: MakeProject) -> None:
+def test_a_rollback_does_not_wait_for_a_run_and_the_run_then_holds_its_release_back(make_project: MakeProject) -> None:
     project = make_shop(make_project)
     project.run()
-    holder = _hold(project)
-    rolling = threading.Thread(target=lambda: project.rollback(1))
-    try:
-        rolling.start()
-        rolling.join(0.5)
-        assert rolling.is_alive()
-        assert project.status().hold is None
-    finally:
-        holder.kill()
-        holder.wait()
-    rolling.join(60)
-    assert project.status().hold is not None
+    edit(project, "data/orders.csv", GOOD_ORDERS)
+    project.run()
+
+    def roll_back(event: object) -> None:
+        if isinstance(event, ReleaseStarted):
+            project.rollback(1)
+
+    edit(project, "data/customers.csv", "id,name\n1,Ada\n2,Bob\n3,Cleo\n")
+    result = project.run(on_event=roll_back)
+    assert (result.status, result.release.status, result.release.number) == ("ok", "staged", 3)
+    assert current(project) == 1
+    assert project.resume().manifest.number == 3

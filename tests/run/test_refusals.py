@@ -97,7 +97,7 @@ def test_a_model_that_failed_to_build_refuses_later_runs(shop: smoll.Project) ->
     good = "{{ config(materialized='table') }} select 1 id, 1 customer_id, 5 amount"
     edit(shop, "transform/models/marts/orders.sql", "{{ config(materialized='table') }} select no_such_column")
     second = shop.run("orders")
-    assert (second.status, second.exit_code, second.release.status) == ("failed", 1, "none")
+    assert (second.status, second.exit_code, second.release.status) == ("failed", 1, "refused")
     third = shop.run("customers")
     assert "was not built in run 2: " in refused(third)["orders"]
     assert "no_such_column" in refused(third)["orders"]

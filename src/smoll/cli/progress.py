@@ -67,7 +67,7 @@ def describe(event: Event) -> str:
         case LockWaiting(holder):
             return f"waiting: {holder} holds the project"
         case RunStarted(run, select):
-            return f"run {run}" + (f", selected: {select}" if select else "")
+            return f"run {run} {select}".rstrip()
         case Recovered(message):
             return f"recovered: {message}"
         case Message(text, level):

@@ -30,6 +30,8 @@ _VERDICT = {
     "running": "still running",
     "killed": "killed",
 }
+_WAITING_SHOWN = 5
+_REMEDIES_SHOWN = 2
 _CHECK_WORDS: dict[CheckStatus, str] = {
     "pass": "passed",
     "fail": "failed",
@@ -67,7 +69,7 @@ def _title(result: RunResult) -> Text:
     line.append(_VERDICT[result.status], MARKS[result.status][1])
     line.append(f"  {duration(result.seconds)}", "dim")
     if result.select:
-        line.append(f"  --select {result.select}", "dim")
+        line.append(f"  {result.select}", "dim")
     return line
 
 
@@ -139,12 +141,19 @@ def _released(outcome: ReleaseOutcome) -> tuple[str, RenderableType]:
         return "Released", Text(outcome.message or "Nothing changed, so no new release.")
     if outcome.status == "refused":
         head = Text("nothing; readers keep the release they have", "red")
-        return "Released", Group(head, *(_refusal(refusal) for refusal in outcome.refusals), *note)
+        return "Released", Group(head, *_refusals(outcome.refusals), *note)
     return "Released", Group(Text("nothing"), *note)
 
 
-def _refusal(refusal: Refusal) -> RenderableType:
-    return _item("refused", refusal.subject, refusal.reason)
+def _refusals(refusals: Sequence[Refusal]) -> Iterable[RenderableType]:
+    """Show what is wrong; of what only waits for it, the number."""
+    wrong = [refusal for refusal in refusals if not refusal.stale]
+    waiting = [refusal for refusal in refusals if refusal.stale]
+    for refusal in wrong or waiting[:_WAITING_SHOWN]:
+        yield _item("refused", refusal.subject, refusal.reason)
+    rest = len(waiting) if wrong else len(waiting) - _WAITING_SHOWN
+    if rest > 0:
+        yield Text(f"· and {count(rest, 'model or check', 'models and checks')} not built or run since", "dim")
 
 
 def next_steps(result: RunResult) -> tuple[tuple[str, str], ...]:
@@ -154,8 +163,7 @@ def next_steps(result: RunResult) -> tuple[tuple[str, str], ...]:
     if result.status == "interrupted":
         return (("smoll run", "goes on; what was loaded stays loaded"),)
     if release.status == "refused":
-        remedies = dict.fromkeys(refusal.remedy for refusal in release.refusals if refusal.remedy)
-        return (*((remedy, "mends it") for remedy in remedies), record)
+        return (*((remedy, "once the cause is mended") for remedy in _remedies(release.refusals)), record)
     if result.status != "ok":
         return (record, ("smoll check", "looks at configuration, connections and dbt"))
     if release.status == "published":
@@ -167,6 +175,15 @@ def next_steps(result: RunResult) -> tuple[tuple[str, str], ...]:
     if release.status == "staged":
         return (("smoll release resume", "lets readers see it"),)
     return ()
+
+
+def _remedies(refusals: Sequence[Refusal]) -> list[str]:
+    """The commands that mend what is wrong; where they are many, the one that does everything."""
+    causes = [refusal for refusal in refusals if not refusal.stale] or refusals
+    found = list(dict.fromkeys(refusal.remedy for refusal in causes if refusal.remedy))
+    if len(found) <= _REMEDIES_SHOWN:
+        return found
+    return ["smoll run --full-refresh" if any("--full-refresh" in remedy for remedy in found) else "smoll run"]
 
 
 def steps(pairs: Iterable[tuple[str, str]]) -> RenderableType:

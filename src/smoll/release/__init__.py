@@ -9,12 +9,11 @@ from smoll.release.store import (
     is_current,
     newest_release,
     next_number,
-    prune,
+    put_forward,
     read_hold,
     read_manifest,
     resume,
     rollback,
-    switch,
 )
 
 __all__ = [
@@ -28,10 +27,9 @@ __all__ = [
     "is_current",
     "newest_release",
     "next_number",
-    "prune",
+    "put_forward",
     "read_hold",
     "read_manifest",
     "resume",
     "rollback",
-    "switch",
 ]

@@ -1,6 +1,7 @@
 """The releases on disk: their manifests, the ``current`` link, the hold.
 
-Every change here is one rename of one name. Call the writing functions with the project's lock held.
+Every change of what readers see is one rename of one name. Releases are built with the project's lock held;
+``current`` and the hold have a lock of their own, so that a rollback never waits for a run.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from smoll.model import (
     to_json,
 )
 from smoll.state.layout import Layout, fsync_path, write_atomically
+from smoll.state.lock import project_lock
 
 STAGING = ".staging-"
 _TRASH = ".trash-"
@@ -168,38 +170,61 @@ def is_current(layout: Layout, number: int) -> bool:
     return _named_by_current(layout) == number
 
 
+def put_forward(layout: Layout, number: int, keep: int) -> bool:
+    """Publish release `number` and remove the oldest beyond `keep`; False where a hold forbids it."""
+    with _switching(layout):
+        if read_hold(layout) is not None:
+            return False
+        switch(layout, number)
+        prune(layout, keep)
+    return True
+
+
+def _switching(layout: Layout) -> AbstractContextManager[None]:
+    """One at a time looks at the hold and moves ``current``. A rollback need not wait for a run, only for this."""
+    return project_lock(layout.switch_lock, "switching the release")
+
+
 def rollback(layout: Layout, number: int | None) -> int:
     """Publish an earlier release (the one before ``current`` by default) and hold it there.
 
-    The hold is written first: killed in between, ``current`` stays, and no run moves it unasked.
+    A run that is going on stages its release and does not publish it. The hold is written first: killed in
+    between, ``current`` stays, and no run moves it unasked.
 
     Raises
     ------
     UsageError
         There is no such release, or none before ``current``.
     """
-    current = _named_by_current(layout)
-    if number is None:
-        earlier = [n for n in numbers(layout) if current is not None and n < current]
-        if not earlier:
-            raise UsageError("There is no earlier release to go back to.", hint="`smoll releases` lists them.")
-        number = earlier[-1]
-    read_manifest(layout, number)
-    hold = Hold(datetime.now(UTC), number, f"rolled back from release {current} to {number}")
-    write_atomically(layout.hold, json.dumps(to_json(hold)) + "\n")
-    switch(layout, number)
+    if not numbers(layout):
+        raise UsageError("There is no release to go back to.", hint="`smoll run` makes the first.")
+    with _switching(layout):
+        current = _named_by_current(layout)
+        number = number if number is not None else _before(layout, current)
+        read_manifest(layout, number)
+        hold = Hold(datetime.now(UTC), number, f"rolled back from release {current} to {number}")
+        write_atomically(layout.hold, json.dumps(to_json(hold)) + "\n")
+        switch(layout, number)
     return number
+
+
+def _before(layout: Layout, current: int | None) -> int:
+    earlier = [number for number in numbers(layout) if current is not None and number < current]
+    if not earlier:
+        raise UsageError("There is no earlier release to go back to.", hint="`smoll releases` lists them.")
+    return earlier[-1]
 
 
 def resume(layout: Layout) -> int:
     """End the hold and publish the newest release. Raises UsageError where there is none at all."""
-    newest = newest_release(layout)
-    if newest is None:
+    if newest_release(layout) is None:
         raise UsageError("There is no release yet.", hint="`smoll run` makes the first.")
-    read_manifest(layout, newest)
-    switch(layout, newest)
-    layout.hold.unlink(missing_ok=True)
-    fsync_path(layout.releases)
+    with _switching(layout):
+        newest = numbers(layout)[-1]
+        read_manifest(layout, newest)
+        switch(layout, newest)
+        layout.hold.unlink(missing_ok=True)
+        fsync_path(layout.releases)
     return newest
 
 

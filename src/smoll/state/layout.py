@@ -38,6 +38,10 @@ class Layout:
         return self.state / "lock"
 
     @property
+    def switch_lock(self) -> Path:
+        return self.state / "switch.lock"
+
+    @property
     def releases(self) -> Path:
         return self.state / "releases"
 

@@ -72,6 +72,8 @@ def table_key(table: TableRef) -> str:
 
 _UNFINISHED = "the run ended before that"
 _SKIPPED = "something that it is built from failed"
+WAITING = (_UNFINISHED, _SKIPPED)
+"""Errors of a `NodeRecord` that say nothing against the node itself."""
 
 
 class Ledger:
