@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from smoll.errors import Interrupted, StateError, TransformError, UsageError
 from smoll.events import CheckFinished, Event, Listener, NodeFinished, NodeStarted
@@ -30,6 +30,8 @@ _QUIET = (
     "--no-use-colors",
     "--no-use-colors-file",
     "--quiet",
+    "--no-print",
+    "--log-level=none",
     "--log-level-file=none",
 )
 _CANCEL_SECONDS = 0.2
@@ -77,8 +79,8 @@ class Dbt:
         """
         command = ["build", *_selection(select, exclude), *(["--full-refresh"] if full_refresh else [])]
         try:
-            with _cancelling(interrupted):
-                result = self._call(command, self._manifest, _Translator(self.graph, emit))
+            with _cancelling(interrupted), _prints_to(self._call.log) as stdout:
+                result = self._call(command, self._manifest, _Translator(self.graph, emit, stdout))
         finally:
             _close_connections()
         if result.result is None:
@@ -175,11 +177,9 @@ class _Call:
             if event.info.level != "debug":
                 self.log(f"{event.info.level}: {event.info.msg}")
             if listener:
-                with contextlib.redirect_stdout(stdout):
-                    listener(event)
+                listener(event)
 
-        stdout = sys.stdout
-        with _environment(self.environment), _output_to(self.log):
+        with _environment(self.environment):
             result = dbtRunner(manifest=manifest, callbacks=[on_event]).invoke([*command, *self.arguments])
         if isinstance(result.exception, KeyboardInterrupt):
             raise Interrupted("dbt was interrupted.")
@@ -203,11 +203,11 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _output_to(log: Callable[[str], None]) -> Iterator[None]:
-    """Send what dbt and Python models print to the log: stdout is for data."""
-    buffer = io.StringIO()
+def _prints_to(log: Callable[[str], None]) -> Iterator[TextIO]:
+    """Send what Python models print to the log, as stdout is for data. Gives the stdout that was there before."""
+    buffer, stdout = io.StringIO(), sys.stdout
     with contextlib.redirect_stdout(buffer):
-        yield
+        yield stdout
     for line in buffer.getvalue().splitlines():
         log(line)
 
@@ -259,11 +259,18 @@ def _close_connections() -> None:
 class _Translator:
     """Turns dbt's own events into smoll's, while dbt runs."""
 
-    def __init__(self, graph: Graph, emit: Listener) -> None:
+    def __init__(self, graph: Graph, emit: Listener, stdout: TextIO) -> None:
         self._graph = graph
         self._emit = emit
+        self._stdout = stdout
+        self._lock = threading.Lock()
 
     def __call__(self, event: Any) -> None:
+        """Take an event from any of dbt's threads. What a listener prints is for the caller, not for the log."""
+        with self._lock, contextlib.redirect_stdout(self._stdout):
+            self._translate(event)
+
+    def _translate(self, event: Any) -> None:
         if event.info.name not in ("NodeStart", "NodeFinished"):
             return
         node = self._graph.nodes.get(event.data.node_info.unique_id)
