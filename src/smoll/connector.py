@@ -86,7 +86,8 @@ class Extract:
 
     ``replaces`` are the files whose earlier rows go (a changed file). ``verify`` is called after the scan and
     before the commit: it raises where the data changed while it was read. ``explain`` turns an error of the scan
-    into one for people. ``size`` is an estimate of the rows.
+    into one for people. ``size`` is an estimate of the rows, ``notes`` are for people. Without parts there is
+    nothing new to load.
     """
 
     parts: Sequence[Part]
@@ -95,6 +96,7 @@ class Extract:
     replaces: tuple[str, ...] = ()
     verify: Callable[[], None] = lambda: None
     size: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def apply_naming(source: Source, name: str) -> str:
@@ -111,8 +113,13 @@ def snake_case(name: str) -> str:
 class Connector(Protocol):
     """The functions of a connector module."""
 
-    def discover(self, name: str, source: Source, root: Path, connection: DuckDBPyConnection) -> tuple[StreamPlan, ...]:
-        """Return the source's streams. Asks the source only where the configuration says ``"*"``."""
+    def discover(
+        self, name: str, source: Source, root: Path, connection: DuckDBPyConnection, known: Sequence[str] = ()
+    ) -> tuple[StreamPlan, ...]:
+        """Return the source's streams. Asks the source only where the configuration says ``"*"``.
+
+        `known` are the streams of earlier runs: they stand in for the answer of a source that cannot be reached.
+        """
         ...
 
     def attach(
@@ -128,8 +135,8 @@ class Connector(Protocol):
         root: Path,
         state: Mapping[str, Any],
         connection: DuckDBPyConnection,
-    ) -> Extract | None:
-        """Return what to load, given the state of the last load ({} at first); None where nothing is new."""
+    ) -> Extract:
+        """Return what to load, given the state of the last load ({} at first)."""
         ...
 
     def check(self, name: str, source: Source, root: Path, connection: DuckDBPyConnection) -> str:

@@ -10,7 +10,7 @@ from smoll.connectors import connector_for
 from smoll.errors import LoadError, UsageError
 from smoll.events import Listener, Message, ParseStarted
 from smoll.load import Job
-from smoll.model import StreamRef, TableRef
+from smoll.model import StreamRef, StreamState, TableRef
 from smoll.state.layout import Layout
 from smoll.warehouse import Settings
 
@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     from smoll.transform import Dbt
 
 
-def find_jobs(config: ProjectConfig, connection: DuckDBPyConnection) -> list[Job]:
+def find_jobs(config: ProjectConfig, connection: DuckDBPyConnection, known: Sequence[StreamState] = ()) -> list[Job]:
     """Ask every connector for the source's streams.
+
+    Parameters
+    ----------
+    known
+        The streams of earlier runs, for sources that must be asked and cannot be reached.
 
     Raises
     ------
@@ -32,7 +37,8 @@ def find_jobs(config: ProjectConfig, connection: DuckDBPyConnection) -> list[Job
     jobs = []
     for name, source in config.sources.items():
         connector = connector_for(source.kind)
-        jobs.append(Job(name, source, connector, connector.discover(name, source, config.root, connection)))
+        streams = [state.ref.stream for state in known if state.ref.source == name]
+        jobs.append(Job(name, source, connector, connector.discover(name, source, config.root, connection, streams)))
     _refuse_shared_tables(jobs)
     return jobs
 

@@ -203,7 +203,7 @@ def _load_build_release(
 ) -> RunStatus:
     config, emit = session.config, session.emit
     with open_warehouse(session.layout.warehouse, session.settings) as warehouse:
-        jobs = find_jobs(config, warehouse)
+        jobs = find_jobs(config, warehouse, session.ledger.streams())
         reload = parse_reload(jobs, request.reload)
         dbt, chosen, progress.streams = _parse_and_load(session, warehouse, jobs, reload, request, progress.run)
     _go_on(interrupted)

@@ -189,7 +189,7 @@ def test_columns_may_come_and_go(make_project: MakeProject) -> None:
     notes = load(project).notes
 
     assert rows(project) == [(1, "x", None), (2, None, 2.5)]
-    assert notes == ("new column c (DOUBLE)", "column b is no longer in the source; it is NULL in the new rows")
+    assert notes == ("new column c (DOUBLE)", "column b is not in what was read; it is NULL in the new rows")
 
 
 def test_a_reload_forgets_types_and_columns(make_project: MakeProject) -> None:

@@ -43,9 +43,14 @@ def test_append_replaces_the_rows_of_a_changed_file_and_keeps_those_of_a_vanishe
     write(project.config.root, {"data/2.csv": "id\n20\n21\n"})
     (project.config.root / "data/3.csv").unlink()
 
-    assert load(project).rows == 2
+    result = load(project)
 
+    gone = "data/3.csv is gone, the rows stay; `smoll run --reload s.t` loads only what is there"
+    assert (result.rows, result.notes) == (2, (gone,))
     assert rows(project) == [(1,), (3,), (20,), (21,)]
+    assert load(project).notes == (gone,)
+    project.run(reload=["s.t"])
+    assert rows(project) == [(1,), (20,), (21,)]
 
 
 def test_a_file_of_this_very_moment_is_neither_lost_nor_doubled(make_project: MakeProject) -> None:

@@ -219,7 +219,7 @@ def test_replace_follows_the_source(make_project: MakeProject, postgres: Postgre
     assert types(project) == {"id": "INTEGER", "w": "VARCHAR", "v": "VARCHAR"}
     assert rows(project) == [(2, None, None)]
     assert any("new column w" in note for note in notes)
-    assert any("column v is no longer in the source" in note for note in notes)
+    assert any("column v is not in what was read" in note for note in notes)
 
 
 @pytest.mark.parametrize(

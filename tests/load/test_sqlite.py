@@ -197,3 +197,17 @@ def test_a_corrupt_file_is_named_and_the_table_kept(make_project: MakeProject, d
 
     path.write_bytes(whole)
     assert load(reopen(project)).rows == 5000
+
+
+def test_a_database_that_is_gone_stops_only_runs_that_load_from_it(make_project: MakeProject) -> None:
+    model = "{{ config(materialized='table') }} select 1 as x"
+    project = make_project(sql_yml(URL, ["*"]), {}, {"one": model})
+    execute(project, "CREATE TABLE t (id INTEGER); INSERT INTO t VALUES (1);")
+    assert project.run().status == "ok"
+    database(project).unlink()
+
+    assert project.run("one").status == "ok"
+    everything = project.run()
+
+    assert (everything.status, everything.streams[0].status) == ("failed", "failed")
+    assert "There is no SQLite file" in everything.streams[0].error

@@ -57,7 +57,9 @@ class DataFile:
         return [self.size, self.modified]
 
 
-def discover(name: str, source: FilesSource, root: Path, connection: DuckDBPyConnection) -> tuple[StreamPlan, ...]:
+def discover(
+    name: str, source: FilesSource, root: Path, connection: DuckDBPyConnection, known: Sequence[str] = ()
+) -> tuple[StreamPlan, ...]:
     """The streams are those of the configuration."""
     return tuple(
         StreamPlan(
@@ -96,16 +98,14 @@ def extract(
     root: Path,
     state: Mapping[str, Any],
     connection: DuckDBPyConnection,
-) -> Extract | None:
+) -> Extract:
     """Return the files to load: all of them under ``replace``, the new and the changed ones otherwise."""
     started = time.time_ns()
     files = find_files(plan, root)
     known: Mapping[str, list[int]] = state.get("files", {})
     changed = [file for file in files if known.get(file.name) != file.fingerprint]
-    gone = set(known) - {file.name for file in files}
-    if not changed and not (gone and plan.mode == "replace"):
-        return None
-    chosen = files if plan.mode == "replace" else changed
+    gone = sorted(set(known) - {file.name for file in files})
+    chosen = (files if changed or gone else []) if plan.mode == "replace" else changed
     fingerprints = {} if plan.mode == "replace" else dict(known)
     fingerprints |= {file.name: file.fingerprint for file in chosen if not _racy(file, started)}
     parts = _parts(plan, chosen, connection)
@@ -115,8 +115,17 @@ def extract(
         state={"files": fingerprints},
         replaces=tuple(file.name for file in changed),
         verify=lambda: _verify(chosen),
-        size=_estimate_rows(plan, chosen, parts, connection),
+        size=_estimate_rows(plan, chosen),
+        notes=_vanished(plan, gone),
     )
+
+
+def _vanished(plan: StreamPlan, gone: Sequence[str]) -> tuple[str, ...]:
+    """Only ``replace`` follows a file that is gone: the other modes never take a row away unasked."""
+    if plan.mode == "replace" or not gone:
+        return ()
+    what = f"{gone[0]} is gone" if len(gone) == 1 else f"{gone[0]} and {len(gone) - 1} more files are gone"
+    return (f"{what}, the rows stay; `smoll run --reload {plan.ref}` loads only what is there",)
 
 
 def find_files(plan: StreamPlan, root: Path) -> list[DataFile]:
@@ -375,11 +384,9 @@ def _parquet_columns(plan: StreamPlan, file: DataFile, connection: DuckDBPyConne
     return tuple(PartColumn(row[0], row[1], SCALARS) for row in rows)
 
 
-def _estimate_rows(
-    plan: StreamPlan, files: Sequence[DataFile], parts: Sequence[Part], connection: DuckDBPyConnection
-) -> int | None:
+def _estimate_rows(plan: StreamPlan, files: Sequence[DataFile]) -> int | None:
     """Guess the rows from the length of the first lines, for the progress bar only. None where it is unknown."""
-    if any(file.path.suffix.lower() in _COMPRESSIONS for file in files) or len(files) > 100:
+    if not files or any(file.path.suffix.lower() in _COMPRESSIONS for file in files) or len(files) > 100:
         return None
     total = sum(file.size for file in files)
     with files[0].path.open("rb") as file:

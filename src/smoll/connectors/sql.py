@@ -6,7 +6,7 @@ What differs between databases (the catalog, how a column is read without loss) 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,12 +29,23 @@ def _dialect(source: SqlSource) -> Any:
     return sqlite if source.url.get_secret_value().startswith("sqlite") else postgres
 
 
-def discover(name: str, source: SqlSource, root: Path, connection: DuckDBPyConnection) -> tuple[StreamPlan, ...]:
-    """Return the named streams; where ``"*"`` is among them, every other table of the database too."""
+def discover(
+    name: str, source: SqlSource, root: Path, connection: DuckDBPyConnection, known: Sequence[str] = ()
+) -> tuple[StreamPlan, ...]:
+    """Return the named streams; where ``"*"`` is among them, every other table of the database too.
+
+    Where the database cannot be reached, the tables of earlier runs are taken: a run that loads nothing from it
+    goes on, one that does says why it cannot.
+    """
     chosen = {stream: options for stream, options in source.streams.items() if stream != EVERY}
     if EVERY in source.streams:
-        with attach(name, source, root, connection):
-            tables = _dialect(source).tables(name, source, connection)
+        try:
+            with attach(name, source, root, connection):
+                tables = _dialect(source).tables(name, source, connection)
+        except LoadError:
+            if not known:
+                raise
+            tables = known
         chosen |= {table: source.streams[EVERY] for table in tables if table not in chosen}
     return tuple(
         StreamPlan(
@@ -95,7 +106,7 @@ def check(name: str, source: SqlSource, root: Path, connection: DuckDBPyConnecti
 
 def extract(
     plan: StreamPlan, source: SqlSource, root: Path, state: Mapping[str, Any], connection: DuckDBPyConnection
-) -> Extract | None:
+) -> Extract:
     """Return one part: the whole table, or the rows at and beyond the cursor of the last load.
 
     Rows equal to the cursor are read again, because others with the same value may have come since; the load

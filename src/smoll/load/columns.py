@@ -264,4 +264,4 @@ def _compare(shape: Shape, plan: StreamPlan) -> None:
     for name, kind in shape.stored.items():
         if name not in shape.columns:
             shape.columns[name] = kind
-            shape.notes.append(f"column {name} is no longer in the source; it is NULL in the new rows")
+            shape.notes.append(f"column {name} is not in what was read; it is NULL in the new rows")

@@ -64,8 +64,8 @@ def load_stream(
         fresh = reload or not has_metadata(connection, plan, context)
         state = {} if fresh else read_state(connection, plan)
         extract = connector.extract(plan, context.source, root, state, connection)
-        if extract is None:
-            return _result(connection, plan, "unchanged", 0, (), begun)
+        if not extract.parts:
+            return _result(connection, plan, "unchanged", 0, extract.notes, begun)
         on_size(extract.size)
         replace = fresh or not state or plan.mode == "replace"
         rows, shape = _load(connection, plan, context, extract, forget=reload, replace=replace)
@@ -82,7 +82,7 @@ def load_stream(
     finally:
         with suppress(duckdb.Error):
             connection.execute("ROLLBACK")
-    return _result(connection, plan, "loaded", rows, tuple(shape.notes), begun, total)
+    return _result(connection, plan, "loaded", rows, (*extract.notes, *shape.notes), begun, total)
 
 
 def _load(
