@@ -44,7 +44,7 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.demo
 	@touch $@
 
 demo: $(VENV)/.demo ## Set up, make the flights project in ./demo, and run it
-	@test -f demo/smoll.yml || $(BIN)/smoll init demo --template flights --name flights
+	@test -f demo/smoll.yml || $(BIN)/smoll init demo --template flights --name flights >/dev/null
 	@$(BIN)/smoll --project demo run
 	@echo
 	@echo "First: . .venv/bin/activate && cd demo"
