@@ -5,7 +5,7 @@ Pure functions over the graph and the ledger; nothing here reads a file or a dat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from smoll.model import CheckResult, Refusal
 from smoll.state.ledger import WAITING, CheckRecord, NodeRecord, table_key
@@ -17,6 +17,7 @@ def refusals(
     released: Iterable[str],
     nodes: Mapping[str, NodeRecord],
     checks: Mapping[str, CheckRecord],
+    views: Set[str],
 ) -> tuple[Refusal, ...]:
     """Say why the released nodes may not be published; empty where they may.
 
@@ -30,9 +31,11 @@ def refusals(
         The dbt ids of what would be released.
     nodes, checks
         What the ledger knows.
+    views
+        The views of the warehouse, as ``schema.name`` in lower case. Their rows change with what they read.
     """
     scope = graph.ancestors(released)
-    touched = _Touched(graph, nodes)
+    touched = _Touched(graph, nodes, views)
     found = [*_unbuilt(graph, scope, nodes)]
     for check in graph.checks():
         if check.severity == "error" and scope.intersection(check.parents):
@@ -69,7 +72,7 @@ def _judge(graph: Graph, check: GraphNode, record: CheckRecord | None, touched: 
         yield Refusal(check.name, f"was changed after it ran in run {record.run}", mend, stale=True)
         return
     latest, newest = max(((touched(id), id) for id in check.parents if id in graph.nodes), default=(0, check.id))
-    if latest > record.run:
+    if latest > record.run and check.kind != "unit_test":  # which looks at no row of the warehouse
         name = graph.nodes[newest].name
         yield Refusal(check.name, f"has not run since run {latest}, which changed {name}", mend, stale=True)
     elif record.result.status in ("fail", "error"):
@@ -80,9 +83,10 @@ def _judge(graph: Graph, check: GraphNode, record: CheckRecord | None, touched: 
 class _Touched:
     """The last run that may have changed the rows of a node: its own build or load, or that of a view's parents."""
 
-    def __init__(self, graph: Graph, nodes: Mapping[str, NodeRecord]) -> None:
+    def __init__(self, graph: Graph, nodes: Mapping[str, NodeRecord], views: Set[str]) -> None:
         self._graph = graph
         self._nodes = nodes
+        self._views = views
         self._known: dict[str, int] = {}
 
     def __call__(self, id: str) -> int:
@@ -93,7 +97,7 @@ class _Touched:
     def _find(self, node: GraphNode) -> int:
         key = table_key(node.table) if node.kind == "source" and node.table else node.id
         own = self._nodes[key].touched if key in self._nodes else 0
-        if not node.follows_parents:
+        if node.materialized != "ephemeral" and str(node.table).lower() not in self._views:
             return own
         return max([own, *(self(parent) for parent in node.parents if parent in self._graph.nodes)])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -27,7 +27,7 @@ from smoll.release import (
 )
 from smoll.state.layout import Layout
 from smoll.state.ledger import Ledger
-from smoll.warehouse import INTERNAL_SCHEMA, Settings, columns_of, open_warehouse
+from smoll.warehouse import INTERNAL_SCHEMA, Settings, columns_of, open_warehouse, views_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -62,15 +62,16 @@ def publish(
     if not nodes:
         return ReleaseOutcome("none", message=_nothing(config))
     ids = [node.id for node in nodes]
-    reasons = refusals(dbt.graph, ids, ledger.nodes(), ledger.checks())
-    if reasons:
-        return ReleaseOutcome("refused", refusals=reasons)
     with open_warehouse(layout.warehouse, settings) as warehouse:
+        views = views_of(warehouse)
+        reasons = refusals(dbt.graph, ids, ledger.nodes(), ledger.checks(), views)
+        if reasons:
+            return ReleaseOutcome("refused", refusals=reasons)
         missing = [node for node in nodes if node.table and not columns_of(warehouse, node.table)]
         if missing:
             return ReleaseOutcome("refused", refusals=tuple(_missing(dbt, node) for node in missing))
         emit(ReleaseStarted(len(nodes)))
-        candidates = [_candidate(config, node) for node in nodes]
+        candidates = [_candidate(config, node, views) for node in nodes]
         tables = _interruptible(warehouse, lambda: hash_tables(warehouse, candidates))
         same = _same_as_newest(layout, tables)
         if same is not None:
@@ -113,7 +114,7 @@ def _released_nodes(config: ProjectConfig, dbt: Dbt) -> list[GraphNode]:
         chosen = [nodes[id] for id in sorted(dbt.select(config.release.select)) if id in nodes]
     else:
         models = [node for node in nodes.values() if node.kind == "model"]
-        marts = [node for node in models if node.path.startswith(_MARTS)]
+        marts = [node for node in models if node.own and node.path.startswith(_MARTS)]
         chosen = sorted(marts or models, key=lambda node: node.id)
     return [node for node in chosen if node.table and not node.is_check and node.materialized != "ephemeral"]
 
@@ -129,13 +130,14 @@ def _missing(dbt: Dbt, node: GraphNode) -> Refusal:
     return Refusal(node.name, f"is not in the warehouse ({node.table})", remedy(dbt.graph, node))
 
 
-def _candidate(config: ProjectConfig, node: GraphNode) -> Candidate:
+def _candidate(config: ProjectConfig, node: GraphNode, views: Set[str]) -> Candidate:
     metadata = [
         name for s in config.sources.values() for name in (s.metadata.load_id, s.metadata.loaded_at, s.metadata.file)
     ]
     ignored = frozenset(name.lower() for name in [*metadata, *node.clocks])
     assert node.table is not None
-    return Candidate(node.id, node.table, ignored, node.description, node.columns)
+    is_view = str(node.table).lower() in views
+    return Candidate(node.id, node.table, is_view, ignored, node.description, node.columns)
 
 
 def _same_as_newest(layout: Layout, tables: tuple[ReleasedTable, ...]) -> int | None:

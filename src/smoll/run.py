@@ -26,6 +26,7 @@ from smoll.events import (
     ReleaseFinished,
     RunFinished,
     RunStarted,
+    StreamFinished,
     TransformStarted,
 )
 from smoll.load import Job, load_sources
@@ -205,7 +206,7 @@ def _load_build_release(
     with open_warehouse(session.layout.warehouse, session.settings) as warehouse:
         jobs = find_jobs(config, warehouse, session.ledger.streams())
         reload = parse_reload(jobs, request.reload)
-        dbt, chosen, progress.streams = _parse_and_load(session, warehouse, jobs, reload, request, progress.run)
+        dbt, chosen = _parse_and_load(session, warehouse, jobs, reload, request, progress)
     _go_on(interrupted)
     if any(stream.status == "failed" for stream in progress.streams):
         return "failed"
@@ -231,9 +232,9 @@ def _parse_and_load(
     jobs: Sequence[Job],
     reload: frozenset[StreamRef],
     request: Request,
-    run: int,
-) -> tuple[Dbt | None, frozenset[str] | None, tuple[StreamResult, ...]]:
-    """Parse the dbt project and load; return it, the chosen dbt ids (None: all), and what was loaded.
+    progress: _Progress,
+) -> tuple[Dbt | None, frozenset[str] | None]:
+    """Parse the dbt project and load; return the project and the chosen dbt ids (None: all).
 
     A selection must be known before anything is loaded. Without one, dbt is imported and parses (seconds of
     Python) while DuckDB loads.
@@ -248,11 +249,12 @@ def _parse_and_load(
         if dbt and not chosen:
             raise UsageError(f"{request}: this names nothing in the dbt project.", hint="`dbt ls` shows what there is.")
         wanted = match_streams(dbt, jobs, chosen) | reload
-        return dbt, chosen, _load(session, warehouse, _only(jobs, wanted), reload, run)
+        _load(session, warehouse, _only(jobs, wanted), reload, progress)
+        return dbt, chosen
     with ThreadPoolExecutor(1, "parse") as pool:
         parsing = pool.submit(parse)
-        streams = _load(session, warehouse, jobs, reload, run)
-        return parsing.result(), None, streams
+        _load(session, warehouse, jobs, reload, progress)
+        return parsing.result(), None
 
 
 def _load(
@@ -260,23 +262,28 @@ def _load(
     warehouse: DuckDBPyConnection,
     jobs: Sequence[Job],
     reload: frozenset[StreamRef],
-    run: int,
-) -> tuple[StreamResult, ...]:
-    def touched(table: TableRef) -> None:
-        session.ledger.begin_load(run, table)
+    progress: _Progress,
+) -> None:
+    """Load, and take note of each stream as it finishes: an interrupted run knows what it had committed."""
 
-    results = load_sources(
+    def touched(table: TableRef) -> None:
+        session.ledger.begin_load(progress.run, table)
+
+    def listen(event: Event) -> None:
+        session.emit(event)
+        if isinstance(event, StreamFinished):
+            progress.streams = (*progress.streams, event.result)
+            session.ledger.finish_load(progress.run, event.result)
+
+    load_sources(
         warehouse,
         jobs,
         session.config.root,
-        run,
+        progress.run,
         reload=reload,
         before_commit=touched,
-        emit=session.emit,
+        emit=_one_at_a_time(listen),
     )
-    for result in results:
-        session.ledger.finish_load(run, result)
-    return results
 
 
 def _build(

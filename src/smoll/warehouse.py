@@ -159,6 +159,15 @@ def columns_of(connection: DuckDBPyConnection, table: TableRef) -> tuple[Column,
     return tuple(Column(row[0], row[1]) for row in rows)
 
 
+def views_of(connection: DuckDBPyConnection) -> frozenset[str]:
+    """The views of the warehouse, as ``schema.name`` in lower case."""
+    rows = connection.execute(
+        """SELECT lower(schema_name || '.' || view_name) FROM duckdb_views()
+        WHERE NOT internal AND database_name = current_database()"""
+    ).fetchall()
+    return frozenset(row[0] for row in rows)
+
+
 def load_extension(connection: DuckDBPyConnection, name: str, extra: str) -> None:
     """Load a DuckDB extension from its Python package, or let DuckDB install it.
 

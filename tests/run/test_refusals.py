@@ -203,6 +203,32 @@ unit_tests:
     assert shop.run("orders").status == "ok"
 
 
+def test_a_unit_test_goes_stale_with_the_code_of_its_model_and_not_with_the_data(make_project: MakeProject) -> None:
+    unit = """\
+unit_tests:
+  - name: keeps_amounts
+    model: stg_orders
+    given: [{input: "source('shop', 'orders')", rows: [{id: 1, amount: 5}]}]
+    expect: {rows: [{id: 1, amount: 5}]}
+"""
+    staging = "{{ config(materialized='view') }} select id, customer_id, amount from {{ source('shop', 'orders') }}"
+    shop = make_shop(make_project, **{"staging/unit.yml": unit, "staging__stg_orders": staging})
+    published(shop.run())
+    edit(shop, "data/orders.csv", GOOD_ORDERS)
+    assert shop.run("source:shop.orders").status == "ok"
+    edit(shop, "transform/models/staging/stg_orders.sql", staging + " where true")
+    assert refused(shop.run("customers")) == {"keeps_amounts": "was changed after it ran in run 1"}
+
+
+def test_a_view_that_became_a_table_in_the_code_only_still_follows_its_source(make_project: MakeProject) -> None:
+    view = "{{ config(materialized='view') }} select id, name from {{ source('shop', 'customers') }}"
+    shop = make_shop(make_project, marts__customers=view)
+    published(shop.run())
+    edit(shop, "transform/models/marts/customers.sql", view.replace("view", "table"))
+    edit(shop, "data/customers.csv", "id,name\n1,Ada\n1,Bob\n")
+    assert "unique_customers_id" in refused(shop.run("source:shop.customers"))
+
+
 def test_a_relationship_is_judged_anew_when_either_side_changes(shop: smoll.Project) -> None:
     edit(shop, "data/customers.csv", "id,name\n1,Ada\n")
     stale = shop.run("+customers", exclude="test_type:generic")

@@ -46,6 +46,7 @@ def shop(make_project: MakeProject) -> Path:
     return project.config.root
 
 
+LOAD_METADATA = frozenset({"_smoll_load_id", "_smoll_loaded_at", "_smoll_file"})
 Content = dict[str, tuple[int, str]]
 
 
@@ -54,7 +55,8 @@ def content(root: Path) -> Content:
     project = smoll.open_project(root)
     manifest = project.release().manifest
     with project.connect() as connection:
-        tables = hash_tables(connection, [Candidate(table.id, table.ref) for table in manifest.tables])
+        candidates = [Candidate(table.id, table.ref, ignored=LOAD_METADATA) for table in manifest.tables]
+        tables = hash_tables(connection, candidates)
     assert tables == manifest.tables
     return {str(table.ref): (table.rows, table.hash) for table in tables}
 

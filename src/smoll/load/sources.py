@@ -49,9 +49,14 @@ class _Active:
 
 
 @dataclass
-class _Board:
-    """What runs now, shared between the load threads and the one that reports progress."""
+class _Loading:
+    """What the load threads share: what was asked for, and what runs now."""
 
+    root: Path
+    run: int
+    reload: frozenset[StreamRef]
+    before_commit: Callable[[TableRef], None]
+    emit: Listener
     active: dict[StreamRef, _Active] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -66,8 +71,8 @@ def load_sources(
     reload: frozenset[StreamRef],
     before_commit: Callable[[TableRef], None],
     emit: Listener,
-) -> tuple[StreamResult, ...]:
-    """Load every stream of every job. A stream that fails does not stop the others.
+) -> None:
+    """Load every stream of every job, and tell of each by `StreamFinished`. One that fails does not stop the others.
 
     Parameters
     ----------
@@ -77,6 +82,8 @@ def load_sources(
         Streams to load anew from nothing.
     before_commit
         Called with the stream's table just before its transaction is committed.
+    emit
+        Called from several threads.
 
     Raises
     ------
@@ -84,92 +91,66 @@ def load_sources(
         After every load was interrupted and rolled back.
     """
     prepare_schemas(connection, [plan for job in jobs for plan in job.plans])
-    board = _Board()
-    with ThreadPoolExecutor(min(_MOST_SOURCES, max(len(jobs), 1)), "load") as pool, _ticking(board, emit):
-        futures = [
-            pool.submit(_load_source, connection.cursor(), job, root, run, reload, before_commit, emit, board)
-            for job in jobs
-        ]
+    loading = _Loading(root, run, reload, before_commit, emit)
+    with ThreadPoolExecutor(min(_MOST_SOURCES, max(len(jobs), 1)), "load") as pool, _ticking(loading):
+        futures = [pool.submit(_load_source, loading, connection.cursor(), job) for job in jobs]
         try:
             wait(futures)
         except BaseException:
-            _stop(board)
+            _stop(loading)
             raise
-    return tuple(result for future in futures for result in future.result())
+    for future in futures:
+        future.result()
 
 
-def _load_source(
-    cursor: DuckDBPyConnection,
-    job: Job,
-    root: Path,
-    run: int,
-    reload: frozenset[StreamRef],
-    before_commit: Callable[[TableRef], None],
-    emit: Listener,
-    board: _Board,
-) -> list[StreamResult]:
+def _load_source(loading: _Loading, cursor: DuckDBPyConnection, job: Job) -> None:
     cursor.execute("SET enable_progress_bar = true")  # feeds query_progress(); nothing is printed
     cursor.execute("SET enable_progress_bar_print = false")
-    results: list[StreamResult] = []
-    context = LoadContext(run, datetime.now(UTC).replace(tzinfo=None), job.source)
+    context = LoadContext(loading.run, datetime.now(UTC).replace(tzinfo=None), job.source)
+    waiting = list(job.plans)
     try:
-        with job.connector.attach(job.name, job.source, root, cursor):
-            for plan in job.plans:
-                if board.stopped.is_set():
-                    break
-                results.append(
-                    _load_one(cursor, job, plan, context, root, plan.ref in reload, before_commit, emit, board)
-                )
+        with job.connector.attach(job.name, job.source, loading.root, cursor):
+            while waiting and not loading.stopped.is_set():
+                loading.emit(StreamFinished(_load_one(loading, cursor, job, waiting[0], context)))
+                del waiting[0]
+    except Interrupted:
+        return
     except SmollError as error:  # the source as a whole cannot be reached
-        done = {result.ref for result in results}
-        failed = [_failed(plan, error) for plan in job.plans if plan.ref not in done]
-        for result in failed:
-            emit(StreamFinished(result))
-        results += failed
+        for plan in waiting:
+            loading.emit(StreamFinished(_failed(plan, error)))
     finally:
         cursor.close()
-    return results
 
 
 def _load_one(
-    cursor: DuckDBPyConnection,
-    job: Job,
-    plan: StreamPlan,
-    context: LoadContext,
-    root: Path,
-    reload: bool,
-    before_commit: Callable[[TableRef], None],
-    emit: Listener,
-    board: _Board,
+    loading: _Loading, cursor: DuckDBPyConnection, job: Job, plan: StreamPlan, context: LoadContext
 ) -> StreamResult:
-    emit(StreamStarted(plan.ref))
+    loading.emit(StreamStarted(plan.ref))
     active = _Active(plan.ref, cursor, time.monotonic())
-    with board.lock:
-        board.active[plan.ref] = active
+    with loading.lock:
+        loading.active[plan.ref] = active
 
     def expect(rows: int | None) -> None:
         active.size = rows
 
     try:
-        result = load_stream(
+        return load_stream(
             cursor,
             job.connector,
             plan,
             context,
-            root,
-            reload=reload,
-            before_commit=lambda: before_commit(plan.table),
+            loading.root,
+            reload=plan.ref in loading.reload,
+            before_commit=lambda: loading.before_commit(plan.table),
             on_size=expect,
         )
     except Interrupted:
         raise
     except SmollError as error:
-        result = _failed(plan, error)
+        return _failed(plan, error)
     finally:
-        with board.lock:
-            del board.active[plan.ref]
-    emit(StreamFinished(result))
-    return result
+        with loading.lock:
+            del loading.active[plan.ref]
 
 
 def _failed(plan: StreamPlan, error: SmollError) -> StreamResult:
@@ -177,19 +158,19 @@ def _failed(plan: StreamPlan, error: SmollError) -> StreamResult:
 
 
 @contextmanager
-def _ticking(board: _Board, emit: Listener) -> Iterator[None]:
+def _ticking(loading: _Loading) -> Iterator[None]:
     """Report the progress of what is active, a few times a second, from a thread of its own."""
     done = threading.Event()
 
     def tick() -> None:
         while not done.wait(_TICK_SECONDS):
-            with board.lock:
-                current = list(board.active.values())
+            with loading.lock:
+                current = list(loading.active.values())
             for active in current:
                 percent = active.connection.query_progress()
                 fraction = percent / 100 if percent >= 0 else None
                 rows = int(active.size * fraction) if active.size and fraction is not None else None
-                emit(StreamProgress(active.ref, rows, fraction, time.monotonic() - active.begun))
+                loading.emit(StreamProgress(active.ref, rows, fraction, time.monotonic() - active.begun))
 
     thread = threading.Thread(target=tick, name="progress", daemon=True)
     thread.start()
@@ -200,12 +181,12 @@ def _ticking(board: _Board, emit: Listener) -> Iterator[None]:
         thread.join()
 
 
-def _stop(board: _Board) -> None:
+def _stop(loading: _Loading) -> None:
     """Interrupt every load until none is active: an interrupt between two statements hits nothing."""
-    board.stopped.set()
+    loading.stopped.set()
     while True:
-        with board.lock:
-            current = list(board.active.values())
+        with loading.lock:
+            current = list(loading.active.values())
         if not current:
             return
         for active in current:

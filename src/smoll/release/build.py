@@ -27,6 +27,7 @@ class Candidate:
 
     id: str
     ref: TableRef
+    is_view: bool = False
     ignored: frozenset[str] = frozenset()
     description: str = ""
     columns: tuple[tuple[str, str], ...] = ()
@@ -43,10 +44,10 @@ def hash_tables(connection: DuckDBPyConnection, candidates: Sequence[Candidate])
     ReleaseError
         A table is not in the warehouse, or it is a view that cannot be computed.
     """
-    return tuple(_hash_table(connection, candidate) for candidate in candidates)
+    return tuple(_hash_table(connection, candidate, candidate.ref.sql) for candidate in candidates)
 
 
-def _hash_table(connection: DuckDBPyConnection, candidate: Candidate) -> ReleasedTable:
+def _hash_table(connection: DuckDBPyConnection, candidate: Candidate, relation: str) -> ReleasedTable:
     import duckdb
 
     columns = columns_of(connection, candidate.ref)
@@ -57,7 +58,7 @@ def _hash_table(connection: DuckDBPyConnection, candidate: Candidate) -> Release
         )
     hashed = [quote(column.name) for column in columns if column.name.lower() not in candidate.ignored]
     rows_hash = f"sum(hash({', '.join(hashed)})::HUGEINT)" if hashed else "0"
-    sql = f"SELECT count(*), coalesce({rows_hash}, 0) % 18446744073709551616 FROM {candidate.ref.sql}"
+    sql = f"SELECT count(*), coalesce({rows_hash}, 0) % 18446744073709551616 FROM {relation}"
     try:
         row = connection.execute(sql).fetchone()
     except duckdb.Error as error:
@@ -89,10 +90,10 @@ def build_release(
     try:
         with staged(layout, manifest.number) as folder:
             path = folder / "warehouse.duckdb"
-            _copy(connection, path, manifest.tables, candidates)
+            tables = _copy(connection, path, manifest.tables, candidates)
             fsync_path(path)
             path.chmod(0o444)
-            complete = _with_size(manifest, path)
+            complete = replace(manifest, tables=tables, bytes=path.stat().st_size)
             write_manifest(folder, complete)
     except (duckdb.Error, OSError) as error:
         raise ReleaseError(
@@ -107,24 +108,32 @@ def _copy(
     path: Path,
     tables: Sequence[ReleasedTable],
     candidates: Sequence[Candidate],
-) -> None:
+) -> tuple[ReleasedTable, ...]:
+    """Copy the tables and return them as they are in the copy."""
     target = quote(_RELEASE)
+    copied = []
     connection.execute(f"ATTACH {literal(str(path))} AS {target} (STORAGE_VERSION {literal(_STORAGE)})")
     try:
         for schema in sorted({table.ref.schema for table in tables}):
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {target}.{quote(schema)}")
         for table, candidate in zip(tables, candidates, strict=True):
-            _copy_table(connection, f"{target}.{table.ref.sql}", table)
+            copied.append(_copy_table(connection, f"{target}.{table.ref.sql}", table, candidate))
             _comment(connection, f"{target}.{table.ref.sql}", candidate, table.columns)
         connection.execute(f"CHECKPOINT {target}")
     finally:
         connection.execute(f"DETACH {target}")
+    return tuple(copied)
 
 
-def _copy_table(connection: DuckDBPyConnection, target: str, table: ReleasedTable) -> None:
+def _copy_table(
+    connection: DuckDBPyConnection, target: str, table: ReleasedTable, candidate: Candidate
+) -> ReleasedTable:
     row = connection.execute(f"CREATE TABLE {target} AS SELECT * FROM {table.ref.sql}").fetchone()
+    if candidate.is_view:  # it may say something else each time that it is read: now(), random()
+        return _hash_table(connection, candidate, target)
     if row is None or int(row[0]) != table.rows:
         raise ReleaseError(f"{table.ref} changed while it was released.", hint="Run again.")
+    return table
 
 
 def _comment(connection: DuckDBPyConnection, target: str, candidate: Candidate, columns: Sequence[Column]) -> None:
@@ -136,7 +145,3 @@ def _comment(connection: DuckDBPyConnection, target: str, candidate: Candidate, 
         if description and name.lower() in names:
             own = quote(names[name.lower()])
             connection.execute(f"COMMENT ON COLUMN {target}.{own} IS {literal(description)}")
-
-
-def _with_size(manifest: ReleaseManifest, path: Path) -> ReleaseManifest:
-    return replace(manifest, bytes=path.stat().st_size)

@@ -18,14 +18,16 @@ _BUILT = ("model", "seed", "snapshot")
 class GraphNode:
     """A model, seed, snapshot, source table, test or unit test of the dbt project.
 
-    ``parents`` are dbt ids. ``definition`` is a hash of what a check *is*, so that an edited check counts as one
-    that has not run. ``clocks`` are the columns in which a snapshot writes its own times.
+    ``own``: it belongs to the project itself, not to a package that it uses. ``parents`` are dbt ids.
+    ``definition`` is a hash of what a check *is*, so that an edited check counts as one that has not run.
+    ``clocks`` are the columns in which a snapshot writes its own times.
     """
 
     id: str
     name: str
     kind: str
     path: str
+    own: bool = True
     parents: tuple[str, ...] = ()
     table: TableRef | None = None
     materialized: str = ""
@@ -43,11 +45,6 @@ class GraphNode:
     def is_built(self) -> bool:
         """True for what dbt builds: a model, a seed or a snapshot."""
         return self.kind in _BUILT
-
-    @property
-    def follows_parents(self) -> bool:
-        """True where the node's rows change with its parents' without being built: a view, or an ephemeral model."""
-        return self.kind == "model" and self.materialized in ("view", "ephemeral")
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ def read_manifest(manifest: Any) -> Graph:
     """Reduce dbt's Manifest object. Nodes of other kinds (analyses, operations) are left out."""
     nodes = [_node(node, manifest) for node in manifest.nodes.values()]
     nodes += [_source(source) for source in manifest.sources.values()]
-    nodes += [_unit_test(test) for test in manifest.unit_tests.values()]
+    nodes += [_unit_test(test, manifest) for test in manifest.unit_tests.values()]
     return Graph({node.id: node for node in nodes if node.is_check or node.is_built or node.kind == "source"})
 
 
@@ -89,6 +86,7 @@ def _node(node: Any, manifest: Any) -> GraphNode:
         name=node.name,
         kind=kind,
         path=node.original_file_path,
+        own=node.package_name == manifest.metadata.project_name,
         parents=tuple(getattr(node.depends_on, "nodes", ())),
         table=None if is_test else TableRef(node.schema, node.alias),
         materialized=str(getattr(node.config, "materialized", "")),
@@ -112,14 +110,16 @@ def _source(source: Any) -> GraphNode:
     )
 
 
-def _unit_test(test: Any) -> GraphNode:
+def _unit_test(test: Any, manifest: Any) -> GraphNode:
+    """A unit test judges the model's code over rows of its own: it is another test when either changes."""
+    models = [manifest.nodes[id].checksum.checksum for id in test.depends_on.nodes if id in manifest.nodes]
     return GraphNode(
         id=test.unique_id,
         name=test.name,
         kind="unit_test",
         path=test.original_file_path,
         parents=tuple(test.depends_on.nodes),
-        definition=str(test.checksum or ""),
+        definition=hashlib.sha256(" ".join([str(test.checksum or ""), *models]).encode()).hexdigest()[:16],
     )
 
 
