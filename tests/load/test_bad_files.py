@@ -24,7 +24,7 @@ BAD_CSV: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "latin-1 header": (b"a,caf\xe9\n1,x\n", ("data/t.csv, line 1", "not utf-8", "encoding: latin-1")),
     "mixed line ends": ("a,b\r\n1,x\r\n2,y\n3,z\r\n", ("data/t.csv", "line ends", "one kind of line end")),
     "one name twice": ("a,a\n1,2\n", ("data/t.csv has two columns named 'a'", "Rename")),
-    "names differ by case": ("a,A\n1,2\n", ("data/t.csv has columns 'a' and 'A'", "Rename")),
+    "names differ by case": ("a,A\n1,2\n", ("data/t.csv has the columns 'a' and 'A'", "Rename")),
     "a name of smoll's": ("a,_SMOLL_FILE\n1,2\n", ("'_SMOLL_FILE'", "a column that smoll adds", "`metadata`")),
 }
 

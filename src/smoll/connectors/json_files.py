@@ -10,11 +10,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smoll.connector import FILE_COLUMN, Part, PartColumn
-from smoll.errors import LoadError
+from smoll.connector import FILE_COLUMN, Part, PartColumn, StreamPlan
+from smoll.connectors.data_file import (
+    DataFile,
+    file_name_sql,
+    label,
+    named,
+    paths_sql,
+    refuse_twins,
+    stream_error,
+)
 from smoll.model import literal, quote
 
 if TYPE_CHECKING:
@@ -36,67 +44,64 @@ _AMONG = {
 _MALFORMED = re.compile(r"Malformed JSON in file .*, at byte (\d+) in line (\d+): (.*)")
 
 
-def part(name: Callable[[str], str], kind: str, paths: str, file_sql: str, connection: DuckDBPyConnection) -> Part:
+def part(plan: StreamPlan, kind: str, files: Sequence[DataFile], connection: DuckDBPyConnection) -> Part:
     """Describe a group of JSON files as one part.
 
     Parameters
     ----------
-    name
-        Returns stream and file, as messages begin, given an error of DuckDB ("" for all the files).
     kind
         ``json`` (an array of objects, one object, or objects one after another) or ``ndjson``.
-    paths, file_sql
-        SQL: the list of paths, and the expression of a row's file name.
 
     Raises
     ------
     LoadError
         Malformed JSON, a record that is no object, duplicate keys, or keys that differ by case only.
     """
-    structure = _structure(name, kind, paths, connection)
-    label = name("")
+    structure = _structure(plan, kind, files, connection)
+    text, file_sql = f"{plan.ref}: {label(files)}", file_name_sql(files)
     if not structure:
-        return Part(
-            f"SELECT {file_sql} AS {quote(FILE_COLUMN)} FROM (SELECT '' AS __smoll_path) WHERE false", (), label
-        )
+        return Part(f"SELECT {file_sql} AS {quote(FILE_COLUMN)} FROM (SELECT '' AS __smoll_path) WHERE false", (), text)
     columns = tuple(_column(key, shape) for key, shape in structure.items())
-    _refuse_case_twins(label, [column.name for column in columns])
+    refuse_twins(plan, label(files), "keys", [column.name for column in columns])
     selected = ", ".join(_value_sql(column) for column in columns)
     declared = ", ".join(f"{literal(column.name)}: 'JSON'" for column in columns)
     style = "newline_delimited" if kind == "ndjson" else "auto"
     scan = (
-        f"read_json({paths}, format = '{style}', records = true, columns = {{{declared}}}, "
+        f"read_json({paths_sql(files)}, format = '{style}', records = true, columns = {{{declared}}}, "
         "filename = '__smoll_path', hive_partitioning = false)"
     )
-    return Part(f"SELECT {selected}, {file_sql} AS {quote(FILE_COLUMN)} FROM {scan}", columns, label)
+    return Part(f"SELECT {selected}, {file_sql} AS {quote(FILE_COLUMN)} FROM {scan}", columns, text)
 
 
-def _structure(name: Callable[[str], str], kind: str, paths: str, connection: DuckDBPyConnection) -> Mapping[str, Any]:
+def _structure(
+    plan: StreamPlan, kind: str, files: Sequence[DataFile], connection: DuckDBPyConnection
+) -> Mapping[str, Any]:
     """Every key of every record, with the kinds of its values; empty where there is no record at all."""
     import duckdb
 
     style = "newline_delimited" if kind == "ndjson" else "auto"
-    sql = f"SELECT json_group_structure(json) FROM read_json_objects({paths}, format = '{style}')"
+    sql = f"SELECT json_group_structure(json) FROM read_json_objects({paths_sql(files)}, format = '{style}')"
     try:
         row = connection.execute(sql).fetchone()
     except duckdb.Error as error:
-        raise LoadError(_explain(name, kind, error), hint="Mend the file; no row was loaded.") from error
+        raise stream_error(plan, _explain(kind, files, error), "Mend the file; no row was loaded.") from error
     if row is None or row[0] is None:
         return {}
     structure = json.loads(row[0])
     if not isinstance(structure, dict) or not structure:
-        raise LoadError(f"{name('')}: no record is an object with keys.", hint='smoll reads objects: {"id": 1, ...}.')
+        message = f"{label(files)}: no record is an object with keys."
+        raise stream_error(plan, message, 'smoll reads objects: {"id": 1, ...}.')
     return structure
 
 
-def _explain(name: Callable[[str], str], kind: str, error: Exception) -> str:
+def _explain(kind: str, files: Sequence[DataFile], error: Exception) -> str:
     text = str(error).splitlines()[0].strip()
-    label = name(text)
+    place = named(files, text)
     found = _MALFORMED.search(text)
     if kind == "ndjson" and found:
         line = int(found[2]) - 1  # DuckDB 1.5 counts the lines from 2
-        return f"{label}, line {line}: malformed JSON at byte {found[1]}: {found[3]}."
-    return f"{label}: {text.split('Error: ', 1)[-1]}"
+        return f"{place}, line {line}: malformed JSON at byte {found[1]}: {found[3]}."
+    return f"{place}: {text.split('Error: ', 1)[-1]}"
 
 
 def _column(key: str, shape: Any) -> PartColumn:
@@ -109,14 +114,3 @@ def _column(key: str, shape: Any) -> PartColumn:
 def _value_sql(column: PartColumn) -> str:
     name = quote(column.name)
     return f"{name} ->> '$' AS {name}" if column.type is None else name
-
-
-def _refuse_case_twins(label: str, names: list[str]) -> None:
-    seen: dict[str, str] = {}
-    for name in names:
-        if name.lower() in seen:
-            raise LoadError(
-                f"{label} has the keys {seen[name.lower()]!r} and {name!r}; for DuckDB they are one.",
-                hint="Rename one of them.",
-            )
-        seen[name.lower()] = name
