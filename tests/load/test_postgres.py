@@ -169,6 +169,24 @@ def test_a_cursor_of_any_ordered_type_loses_and_doubles_nothing(
     assert load(project).rows == 0
 
 
+def test_a_cursor_of_numbers_that_only_text_holds_is_refused(make_project: MakeProject, postgres: Postgres) -> None:
+    postgres.execute("CREATE TABLE t (at numeric); INSERT INTO t VALUES (9), (10), (NULL);")
+    project = make_project(sql_yml(postgres.url, {"t": {"mode": "append", "cursor": "at"}}))
+    load(project)
+    postgres.execute("INSERT INTO t VALUES (1e50)")
+
+    refused(project, "s.t", "the cursor 'at'", "stored as text")
+
+
+@pytest.mark.parametrize("kind", ["numeric", "timestamp"])
+def test_a_cursor_without_a_value_yet_is_none_of_text(make_project: MakeProject, postgres: Postgres, kind: str) -> None:
+    postgres.execute(f"CREATE TABLE t (id integer, at {kind}); INSERT INTO t VALUES (1, NULL);")
+    project = make_project(sql_yml(postgres.url, {"t": {"mode": "append", "cursor": "at"}}))
+
+    assert load(project).rows == 1
+    assert load(project).rows == 0
+
+
 def test_a_text_cursor_is_refused(make_project: MakeProject, postgres: Postgres) -> None:
     postgres.execute("CREATE TABLE t (id int, name text); INSERT INTO t VALUES (1, 'a');")
     project = make_project(sql_yml(postgres.url, {"t": {"mode": "append", "cursor": "name"}}))

@@ -142,6 +142,45 @@ def test_append_takes_ties_and_nulls_once(make_project: MakeProject, declared: s
     assert [row[0] for row in rows(project)] == [1, 1, 2, 2, 3, 4]
 
 
+def test_append_takes_ties_and_nulls_once_where_a_column_came_or_went(make_project: MakeProject) -> None:
+    project = make_project(sql_yml(URL, {"t": {"mode": "append", "cursor": "id"}}))
+    execute(project, "CREATE TABLE t (id INTEGER, v TEXT); INSERT INTO t VALUES (1, 'a'), (2, 'b'), (NULL, 'n');")
+    load(project)
+    execute(project, "ALTER TABLE t ADD COLUMN w INTEGER DEFAULT 0; INSERT INTO t VALUES (2, 'b', 5), (3, 'c', 6);")
+
+    assert load(project).rows == 2
+
+    assert raw(project, "SELECT id, v FROM raw_s.t ORDER BY ALL") == [
+        (1, "a"),
+        (2, "b"),
+        (2, "b"),
+        (3, "c"),
+        (None, "n"),
+    ]
+    execute(project, "ALTER TABLE t DROP COLUMN w")
+    assert load(project).rows == 0
+
+
+@pytest.mark.parametrize("columns", [{"id": "VARCHAR"}, {}])
+def test_a_cursor_of_numbers_is_never_stored_as_text(make_project: MakeProject, columns: dict[str, str]) -> None:
+    options = {"mode": "append", "cursor": "id", "columns": columns}
+    project = make_project(sql_yml(URL, {"t": options}))
+    beyond = ", ".join(["(8)", "(9)", "(10)"] if columns else ["(9007199254740993)", "(1e-200)"])
+    execute(project, f"CREATE TABLE t (id INTEGER); INSERT INTO t VALUES {beyond};")
+
+    refused(project, "s.t", "the cursor 'id'", "stored as text", "`cursor`")
+
+
+@pytest.mark.parametrize("other", ["'n/a'", "x'00'"])
+def test_a_cursor_of_numbers_and_texts_is_refused(make_project: MakeProject, other: str) -> None:
+    project = make_project(sql_yml(URL, {"t": {"mode": "append", "cursor": "id"}}))
+    execute(project, "CREATE TABLE t (id); INSERT INTO t VALUES (8), (9);")
+    load(project)
+    execute(project, f"INSERT INTO t VALUES (10), ({other})")
+
+    refused(project, "s.t", "the cursor 'id'", "integer", "numbers only")
+
+
 def test_merge_by_key_and_cursor(make_project: MakeProject) -> None:
     project = make_project(sql_yml(URL, {"t": {"mode": "merge", "key": "id", "cursor": "at"}}))
     execute(project, "CREATE TABLE t (id INTEGER, v TEXT, at INTEGER); INSERT INTO t VALUES (1, 'a', 1), (2, 'b', 2);")

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smoll.connector import FILE_COLUMN, Part, PartColumn, StreamPlan
+from smoll.connector import FILE_COLUMN, SCALARS, Part, PartColumn, StreamPlan
 from smoll.connectors.data_file import (
     DataFile,
     file_name_sql,
@@ -37,7 +37,7 @@ _AMONG = {
     "DOUBLE": _NUMBERS,
     "BOOLEAN": ("BOOLEAN", "VARCHAR"),
     "VARCHAR": _DATES,
-    "NULL": ("VARCHAR",),
+    "NULL": SCALARS,
 }
 
 

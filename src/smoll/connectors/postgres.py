@@ -95,7 +95,7 @@ def part(
     return Part(f"SELECT * FROM postgres_query({literal(alias)}, {literal(sql)})", columns, table)
 
 
-def cursor_column(plan: StreamPlan, column: PartColumn) -> PartColumn:
+def cursor_column(plan: StreamPlan, column: PartColumn, alias: str, connection: DuckDBPyConnection) -> PartColumn:
     """A text cursor is refused: Postgres may order text otherwise than DuckDB, and rows would be lost."""
     if column.type in ("VARCHAR", "JSON", "BLOB", "BOOLEAN"):
         raise LoadError(

@@ -16,13 +16,12 @@ from smoll.connector import Extract, PartColumn, StreamPlan, apply_naming
 from smoll.connectors import postgres, sqlite
 from smoll.errors import LoadError
 from smoll.model import StreamRef, TableRef, quote
+from smoll.project import EVERY
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from smoll.project import SqlSource
-
-EVERY = "*"
 
 
 def _dialect(source: SqlSource) -> Any:
@@ -119,7 +118,7 @@ def extract(
         columns = dialect.columns(plan.ref.stream, source, alias(plan.ref.source), connection)
         if not columns:
             raise _no_table(plan.ref, source)
-        columns, where = _from_cursor(plan, columns, state, dialect)
+        columns, where = _from_cursor(plan, columns, state, dialect, connection)
         part = dialect.part(plan.ref.stream, columns, where, source, alias(plan.ref.source), connection)
     except duckdb.Error as error:
         raise _explain(plan, source, error) from error
@@ -132,7 +131,11 @@ def _explain(plan: StreamPlan, source: SqlSource, error: Exception) -> LoadError
 
 
 def _from_cursor(
-    plan: StreamPlan, columns: tuple[PartColumn, ...], state: Mapping[str, Any], dialect: Any
+    plan: StreamPlan,
+    columns: tuple[PartColumn, ...],
+    state: Mapping[str, Any],
+    dialect: Any,
+    connection: DuckDBPyConnection,
 ) -> tuple[tuple[PartColumn, ...], str]:
     if plan.cursor is None:
         return columns, ""
@@ -142,7 +145,7 @@ def _from_cursor(
             f"{plan.ref}: the cursor column {plan.cursor!r} is not in the table.",
             hint=f"Its columns: {', '.join(column.name for column in columns)}.",
         )
-    column = dialect.cursor_column(plan, found)
+    column = dialect.cursor_column(plan, found, alias(plan.ref.source), connection)
     columns = tuple(column if other is found else other for other in columns)
     if state.get("cursor") is None:
         return columns, ""

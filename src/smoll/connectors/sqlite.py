@@ -76,9 +76,18 @@ def part(
     return Part(f"SELECT {names} FROM sqlite_query({literal(alias)}, {literal(sql)})", columns, table)
 
 
-def cursor_column(plan: StreamPlan, column: PartColumn) -> PartColumn:
-    """A cursor of texts stays text, as SQLite compares it: dates in several spellings have no other order there."""
-    if column.type is None and column.among != _NUMBERS:
+def cursor_column(plan: StreamPlan, column: PartColumn, alias: str, connection: DuckDBPyConnection) -> PartColumn:
+    """A cursor of texts stays text, as SQLite compares it: dates in several spellings have no other order there.
+
+    Texts beside numbers are refused: SQLite puts every text behind every number, so later numbers would be lost.
+    """
+    if column.type == "BLOB" or (column.type is None and column.among != _NUMBERS):
+        kinds = _stored(plan.ref.stream, [column.name], alias, connection)[column.name]
+        if not kinds <= {"text"}:
+            raise LoadError(
+                f"{plan.ref}: the cursor {column.name!r} holds values of the kinds {', '.join(sorted(kinds))}.",
+                hint="A cursor must hold numbers only, or texts only.",
+            )
         if column.name in plan.columns:
             raise LoadError(
                 f"{plan.ref}: the cursor {column.name!r} holds text, so it cannot be given a type.",

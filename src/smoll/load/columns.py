@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from smoll.connector import Part, PartColumn, StreamPlan
+from smoll.connector import SCALARS, Part, PartColumn, StreamPlan, apply_naming
 from smoll.errors import LoadError
 from smoll.load.table import LoadContext, stored_columns, target_names
-from smoll.load.types import exact_cast, infer, misfits, widen
+from smoll.load.types import exact_cast, infer, is_integer, is_number, misfits, widen
 from smoll.model import quote
 
 if TYPE_CHECKING:
@@ -24,12 +24,14 @@ class Shape:
 
     ``columns`` maps every data column of the table to its type, ``names`` the source's column names (in lower
     case: files of one stream may spell them differently) to the table's, ``stored`` the table's columns before the
-    load to their types. ``notes`` are for people.
+    load to their types; ``common`` are the columns that both the table had and the source has. ``notes`` are for
+    people.
     """
 
     columns: dict[str, str]
     names: dict[str, str]
     stored: dict[str, str]
+    common: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
 
     def quoted(self, source_name: str) -> str:
@@ -44,10 +46,31 @@ class Shape:
     def _value(self, name: str, kind: str, column: PartColumn | None) -> str:
         if column is None:
             return f"CAST(NULL AS {kind}) AS {quote(name)}"
-        value = quote(column.name)
-        if column.type is None:
-            return f"{exact_cast(value, kind)} AS {quote(name)}"
-        return f"CAST({value} AS {kind}) AS {quote(name)}" if column.type != kind else f"{value} AS {quote(name)}"
+        return f"{exact_cast(quote(column.name), column.type or 'VARCHAR', kind)} AS {quote(name)}"
+
+
+@dataclass(frozen=True)
+class _Brought:
+    """A column of the source, with its own column in each part that has it."""
+
+    name: str
+    members: tuple[tuple[Part, PartColumn], ...]
+
+    @property
+    def text(self) -> PartColumn | None:
+        """The column where its type is still to be found: text in some part, and what all of them may become."""
+        texts = [column for _, column in self.members if column.type is None]
+        among = [kind for kind in texts[0].among if all(kind in other.among for other in texts)] if texts else []
+        return PartColumn(self.name, None, tuple(among) or ("VARCHAR",)) if texts else None
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the places that the values of a column come from, and the type they have there."""
+
+    kind: str
+    source: str
+    name: str
 
 
 def resolve(
@@ -74,22 +97,34 @@ def resolve(
         A key, cursor or configured column is missing, two names collide, or no type holds old and new values.
     """
     brought = _brought(parts)
-    names = target_names(plan, list(brought.values()), context)
+    names = target_names(plan, list(brought), context)
     stored = {} if forget else stored_columns(connection, plan, context)
-    fixed = _fixed_types(connection, plan, brought)
+    here = {name.lower() for name in stored}
+    gone_too = [name for name in plan.columns if apply_naming(context.source, name).lower() in here]
+    fixed = _fixed_types(connection, plan, [*brought, *gone_too] if brought else [])
+    # Where a column of text has no value yet, its type was only a guess.
+    known = {
+        name.lower(): kind
+        for name, kind in stored.items()
+        if kind != "VARCHAR" or not _is_all_null(connection, plan, name)
+    }
+    if exact:
+        for column in brought.values():
+            if column.name in fixed:
+                _refuse_misfit(connection, column, fixed[column.name])
+    before = {name: known.get(names[name.lower()].lower()) for name in brought}
+    texts = [text for column in brought.values() if (text := column.text) and column.name not in fixed]
+    types = _text_types(connection, parts, texts, before, exact)
     shape = Shape({}, names, stored)
-    known = {name.lower(): kind for name, kind in stored.items()}
-    for name, kind in known.copy().items():
-        if kind == "VARCHAR" and _is_all_null(connection, plan, name):
-            del known[name]  # no value has been seen: the type was only a guess
-    texts = [column for column in brought.values() if column.type is None]
-    types = _text_types(connection, parts, texts, names, known, fixed, exact)
     for column in brought.values():
-        name = names[column.name.lower()]
-        before = known.get(name.lower())
-        new = types.get(column.name) or column.type or before or "VARCHAR"
-        kind = fixed.get(column.name) or _agree(connection, plan, parts, column, before, new)
-        shape.columns[_stored_name(stored, name)] = kind
+        name = _stored_name(stored, names[column.name.lower()])
+        kind = before[column.name]
+        table = _Side(kind, plan.table.sql, name) if kind else None
+        found = fixed.get(column.name) or _agree(connection, plan, column, types.get(column.name), table)
+        shape.columns[name] = found or "VARCHAR"
+        if column.name == plan.cursor and not plan.has_files:
+            _refuse_text_cursor(plan, column, found)
+    shape.common = tuple(name for name in shape.columns if name in stored)
     _compare(shape, plan)
     if brought:  # a file of JSON without a record has no columns, and no rows that would need them
         for column_name in (*plan.key, *([plan.cursor] if plan.cursor else [])):
@@ -97,35 +132,22 @@ def resolve(
     return shape
 
 
-def _brought(parts: Sequence[Part]) -> dict[str, PartColumn]:
-    """All columns of all parts. Where parts differ in the type of a column, it is the wider of both."""
-    found: dict[str, PartColumn] = {}
+def _brought(parts: Sequence[Part]) -> dict[str, _Brought]:
+    """All columns of all parts, by the name that the first part gives them."""
+    members: dict[str, list[tuple[Part, PartColumn]]] = {}
     for part in parts:
         for column in part.columns:
-            other = found.get(column.name.lower())
-            found[column.name.lower()] = _join(other, column) if other else column
-    return {column.name: column for column in found.values()}
+            members.setdefault(column.name.lower(), []).append((part, column))
+    return {found[0][1].name: _Brought(found[0][1].name, tuple(found)) for found in members.values()}
 
 
-def _has(part: Part, column: PartColumn) -> bool:
-    return any(own.name.lower() == column.name.lower() for own in part.columns)
-
-
-def _join(one: PartColumn, other: PartColumn) -> PartColumn:
-    if one.type is not None and other.type is not None:
-        return PartColumn(one.name, widen(one.type, other.type) or "VARCHAR")
-    if one.type is None and other.type is None:
-        return PartColumn(one.name, None, tuple(kind for kind in one.among if kind in other.among) or ("VARCHAR",))
-    return PartColumn(one.name, "VARCHAR")
-
-
-def _fixed_types(connection: DuckDBPyConnection, plan: StreamPlan, brought: Mapping[str, PartColumn]) -> dict[str, str]:
+def _fixed_types(connection: DuckDBPyConnection, plan: StreamPlan, there: Collection[str]) -> dict[str, str]:
     """The types that the configuration fixes, in DuckDB's own spelling, by the source's column name."""
     import duckdb
 
     fixed: dict[str, str] = {}
-    for name, kind in plan.columns.items() if brought else ():
-        _require(plan, brought, name)
+    for name, kind in plan.columns.items() if there else ():
+        _require(plan, there, name)
         try:
             row = connection.execute(f"SELECT typeof(CAST(NULL AS {_plain_type(plan, kind)}))").fetchone()
         except duckdb.Error as error:
@@ -144,11 +166,11 @@ def _plain_type(plan: StreamPlan, kind: str) -> str:
     return kind
 
 
-def _require(plan: StreamPlan, brought: Mapping[str, PartColumn], name: str) -> None:
-    if name not in brought:
+def _require(plan: StreamPlan, there: Collection[str], name: str) -> None:
+    if name not in there:
         raise LoadError(
             f"{plan.ref}: there is no column {name!r}, which smoll.yml names.",
-            hint=f"The columns: {', '.join(list(brought)[:30])}.",
+            hint=f"The columns: {', '.join(list(there)[:30])}.",
         )
 
 
@@ -161,20 +183,18 @@ def _text_types(
     connection: DuckDBPyConnection,
     parts: Sequence[Part],
     texts: Sequence[PartColumn],
-    names: Mapping[str, str],
-    known: Mapping[str, str],
-    fixed: Mapping[str, str],
+    stored: Mapping[str, str | None],
     exact: bool,
 ) -> dict[str, str | None]:
-    """The type of each text column: fixed, stored, or found among its values."""
+    """The type of each text column: the stored one, or found among its values. None where it has no value."""
     wanted: list[PartColumn] = []
     types: dict[str, str | None] = {}
     for column in texts:
-        given = fixed.get(column.name) or known.get(names[column.name.lower()].lower())
+        given = stored.get(column.name)
+        if given and not _may_become(column, given):
+            given = None
         types[column.name] = given
-        if column.name in fixed and exact:
-            _refuse_misfit(connection, parts, column, fixed[column.name])
-        elif given is None or exact:
+        if given is None or exact:
             stored_first = (given, *column.among) if given else column.among
             wanted.append(PartColumn(column.name, None, stored_first))
     if wanted and not exact:
@@ -183,6 +203,15 @@ def _text_types(
     if wanted:
         types |= _infer(connection, parts, wanted, "")
     return types
+
+
+def _may_become(column: PartColumn, kind: str) -> bool:
+    """True where the text may take the type: a text of JSON that looks like a number stays text, a number is one."""
+    if kind in column.among or column.among == SCALARS:
+        return True
+    if kind == "JSON":
+        return "BIGINT" in column.among or "BOOLEAN" in column.among
+    return is_number(kind) and any(is_number(other) for other in column.among)
 
 
 def _infer(
@@ -198,54 +227,78 @@ def _infer(
     return infer(connection, " UNION ALL BY NAME ".join(selects), columns)
 
 
-def _refuse_misfit(connection: DuckDBPyConnection, parts: Sequence[Part], column: PartColumn, kind: str) -> None:
+def _refuse_misfit(connection: DuckDBPyConnection, column: _Brought, kind: str) -> None:
     """Name the first value that does not fit a type which the configuration fixes."""
-    for part in parts:
-        if not _has(part, column):
+    for part, own in column.members:
+        missed = misfits("value", own.type or "VARCHAR", kind)
+        if missed == "false":
             continue
-        sql = f"""SELECT value, record FROM (
-            SELECT {quote(column.name)} AS value, row_number() OVER () AS record FROM ({part.sql}))
-            WHERE {misfits("value", kind)} ORDER BY record LIMIT 1"""
+        sql = f"""SELECT CAST(value AS VARCHAR), record FROM (
+            SELECT {quote(own.name)} AS value, row_number() OVER () AS record FROM ({part.sql}))
+            WHERE {missed} ORDER BY record LIMIT 1"""
         row = connection.execute(sql).fetchone()
         if row:
             raise LoadError(
-                f"{part.label}, record {row[1]}: {str(row[0])[:80]!r} in column {column.name!r} is no {kind}.",
+                f"{part.label}, record {row[1]}: {str(row[0])[:80]!r} in column {own.name!r} is no {kind}.",
                 hint="Mend the value, or remove the column from `columns` in smoll.yml.",
             )
 
 
-def _agree(
-    connection: DuckDBPyConnection,
-    plan: StreamPlan,
-    parts: Sequence[Part],
-    column: PartColumn,
-    stored: str | None,
-    new: str,
-) -> str:
-    if stored is None or stored == new:
-        return new
-    largest = _largest(connection, plan, parts, column, stored) if "DOUBLE" in (stored, new) else 0
-    wider = widen(stored, new, largest=largest)
-    if wider is None:
+def _refuse_text_cursor(plan: StreamPlan, column: _Brought, kind: str | None) -> None:
+    """As text, 9 is higher than 10: rows would be lost, or loaded again and again."""
+    is_text = all((own.type or own.among) in ("VARCHAR", ("VARCHAR",)) for _, own in column.members)
+    if kind == "VARCHAR" and not is_text:
         raise LoadError(
-            f"{plan.ref}: column {column.name!r} was {stored} and is {new} now; no type holds both.",
+            f"{plan.ref}: the cursor {column.name!r} is no text in the source, and would be stored as text, where "
+            "its order is another.",
+            hint=f"Remove it from `columns` in smoll.yml and run smoll run --reload {plan.ref}, or choose another "
+            "`cursor`.",
+        )
+
+
+def _agree(
+    connection: DuckDBPyConnection, plan: StreamPlan, column: _Brought, text: str | None, table: _Side | None
+) -> str | None:
+    """The type that holds what the parts bring, and what the table has. None where no value has been seen."""
+    kinds = [(own.type or text, part, own) for part, own in column.members]
+    sides = [_Side(kind, f"({part.sql})", own.name) for kind, part, own in kinds if kind]
+    if not sides:
+        return table.kind if table else None
+    new = _common(connection, sides)
+    if new is None:
+        both = " and ".join(dict.fromkeys(side.kind for side in sides))
+        raise LoadError(
+            f"{plan.ref}: column {column.name!r} is {both} in different files; no type holds both.",
+            hint="Make the files agree, or load them as two streams.",
+        )
+    wider = _common(connection, [table, *sides]) if table else new
+    if wider is None and table:
+        raise LoadError(
+            f"{plan.ref}: column {column.name!r} was {table.kind} and is {new} now; no type holds both.",
             hint=f"Load the stream anew with its new type: smoll run --reload {plan.ref}",
         )
     return wider
 
 
-def _largest(
-    connection: DuckDBPyConnection, plan: StreamPlan, parts: Sequence[Part], column: PartColumn, stored: str
-) -> int:
-    """The largest absolute whole number on the side that has whole numbers, for the exactness of a DOUBLE."""
-    name = quote(column.name)
-    brought = [f"({part.sql})" for part in parts if _has(part, column)]
-    sources = [plan.table.sql] if "INT" in stored else brought
-    found = [
-        connection.execute(f"SELECT max(abs(TRY_CAST({name} AS HUGEINT))) FROM {source}").fetchone()
-        for source in sources
-    ]
-    return max((int(row[0]) for row in found if row and row[0] is not None), default=0)
+def _common(connection: DuckDBPyConnection, sides: Sequence[_Side]) -> str | None:
+    """The narrowest type that holds the values of all sides; None where there is none."""
+    kinds = dict.fromkeys(side.kind for side in sides)
+    if len(kinds) == 1:
+        return sides[0].kind
+    largest = 0
+    if "DOUBLE" in kinds or "FLOAT" in kinds:
+        largest = max((_largest(connection, side) for side in sides if is_integer(side.kind)), default=0)
+    common: str | None = sides[0].kind
+    for kind in kinds:
+        common = widen(common, kind, largest=largest) if common else None
+    return common
+
+
+def _largest(connection: DuckDBPyConnection, side: _Side) -> int:
+    """The largest absolute whole number of a side, for the exactness of a DOUBLE."""
+    sql = f"SELECT max(abs(TRY_CAST({quote(side.name)} AS HUGEINT))) FROM {side.source}"
+    row = connection.execute(sql).fetchone()
+    return int(row[0]) if row and row[0] is not None else 0
 
 
 def _stored_name(stored: Mapping[str, str], name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from smoll.connector import PartColumn, StreamPlan, apply_naming
+from smoll.connector import StreamPlan, apply_naming
 from smoll.errors import LoadError
 from smoll.model import Column, quote
 from smoll.warehouse import INTERNAL_SCHEMA, columns_of
@@ -118,19 +118,19 @@ def metadata_names(source: Source) -> tuple[str, ...]:
     return (names.load_id, names.loaded_at, names.file)
 
 
-def target_names(plan: StreamPlan, columns: Sequence[PartColumn], context: LoadContext) -> dict[str, str]:
+def target_names(plan: StreamPlan, columns: Sequence[str], context: LoadContext) -> dict[str, str]:
     """Map each column of the source, in lower case, to its name in the table. Raises LoadError where two are one."""
     names: dict[str, str] = {}
     taken = {name.lower(): "a column that smoll adds" for name in metadata_names(context.source)}
     for column in columns:
-        name = apply_naming(context.source, column.name)
+        name = apply_naming(context.source, column)
         if name.lower() in taken:
             raise LoadError(
-                f"{plan.ref}: column {column.name!r} would have the same name as {taken[name.lower()]}.",
+                f"{plan.ref}: column {column!r} would have the same name as {taken[name.lower()]}.",
                 hint="Rename it in the source, or set `naming` or `metadata` on the source.",
             )
-        taken[name.lower()] = f"{column.name!r}"
-        names[column.name.lower()] = name
+        taken[name.lower()] = f"{column!r}"
+        names[column.lower()] = name
     return names
 
 

@@ -29,37 +29,69 @@ _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _UNSIGNED = {"UTINYINT": "SMALLINT", "USMALLINT": "INTEGER", "UINTEGER": "BIGINT", "UBIGINT": "HUGEINT"}
 _DIGITS = {"TINYINT": 3, "SMALLINT": 5, "INTEGER": 10, "BIGINT": 19}
 _EXACT_IN_DOUBLE = 2**53
+_ALWAYS_EXACT_IN_DOUBLE = ("TINYINT", "SMALLINT", "INTEGER")
 _COLUMNS_AT_ONCE = 50
 """DuckDB plans a SELECT in the square of its expressions: 500 columns at once take 12 s, 50 at once 2 s in all."""
 
 
-def exact_cast(value: str, kind: str) -> str:
-    """Return SQL that turns the text `value` (an SQL expression) into `kind`, or fails. NULL stays NULL.
+def exact_cast(value: str, own: str, kind: str) -> str:
+    """Return SQL that turns `value` (an SQL expression of the type `own`) into `kind`, or fails. NULL stays NULL.
 
     An empty text is NULL in any type but text: it can mean nothing else there.
     """
-    if kind == "VARCHAR":
+    if own == kind:
         return value
-    fits = _fits(value, kind)
-    cast = f"TRY_CAST({value} AS {kind})"
-    return f"CASE WHEN {fits} THEN {cast} WHEN {value} IS NULL OR {value} = '' THEN NULL ELSE error('{MISFIT}') END"
+    cast = f"CAST({value} AS {kind})"
+    if own == "VARCHAR":
+        cast = f"TRY_{cast}"
+        return (
+            f"CASE WHEN {_fits(value, kind)} THEN {cast} WHEN {value} IS NULL OR {value} = '' THEN NULL "
+            f"ELSE error('{MISFIT}') END"
+        )
+    missed = misfits(value, own, kind)
+    return cast if missed == "false" else f"CASE WHEN {missed} THEN error('{MISFIT}') ELSE TRY_{cast} END"
 
 
 MISFIT = "smoll: a value does not fit its type"
 """The text of the error that `exact_cast` raises inside DuckDB."""
 
 
-def misfits(value: str, kind: str) -> str:
-    """Return an SQL condition that is true where the text `value` does not fit `kind`, never NULL."""
-    if kind == "VARCHAR":
+def misfits(value: str, own: str, kind: str) -> str:
+    """Return an SQL condition that is true where `value`, of the type `own`, does not fit `kind`, never NULL.
+
+    A text fits by the rules of this module, a value of another type if the cast goes back to it unchanged.
+    "false" where any value fits.
+    """
+    if _holds(kind, own):
         return "false"
-    return f"({value} IS NOT NULL AND {value} <> '' AND NOT coalesce({_fits(value, kind)}, false))"
+    if own == "VARCHAR":
+        return f"({value} IS NOT NULL AND {value} <> '' AND NOT coalesce({_fits(value, kind)}, false))"
+    return f"(TRY_CAST(TRY_CAST({value} AS {kind}) AS {own}) IS DISTINCT FROM {value})"
+
+
+def _holds(kind: str, own: str) -> bool:
+    """True where `kind` holds every value of the type `own`. JSON is cast to a nested type as DuckDB does it."""
+    return widen(own, kind, largest=_EXACT_IN_DOUBLE + 1) == kind or (own == "JSON" and _is_nested(kind))
+
+
+def _is_nested(kind: str) -> bool:
+    return "[" in kind or ("(" in kind and not _DECIMAL.fullmatch(kind))
+
+
+def is_integer(kind: str) -> bool:
+    """True for the types of whole numbers."""
+    return kind in _INTEGERS or kind in _UNSIGNED
+
+
+def is_number(kind: str) -> bool:
+    """True for the types of numbers, whole or not."""
+    return is_integer(kind) or kind in ("DOUBLE", "FLOAT") or kind.startswith("DECIMAL")
 
 
 def _fits(value: str, kind: str) -> str:
     """SQL: the text holds a value of the type, and the type holds all of the text."""
     cast = f"TRY_CAST({value} AS {kind})"
-    if kind in _INTEGERS or kind in _UNSIGNED:
+    if is_integer(kind):
         return f"CAST({cast} AS VARCHAR) = {value}"  # refuses 007, +7, 7.0 and blanks; far cheaper than a pattern
     if kind == "DOUBLE":
         # 15 digits always survive, unless the value is so small that a double has fewer; more digits do where some
@@ -124,7 +156,7 @@ def _candidate_answers(column: PartColumn) -> list[str]:
 
 def _candidate_misfits(name: str, kind: str) -> str:
     if kind != "DECIMAL":
-        return misfits(name, kind)
+        return misfits(name, "VARCHAR", kind)
     plain = f"{_matches(name, _PLAIN)} AND TRY_CAST({name} AS DOUBLE) IS NOT NULL"
     return f"({name} <> '' AND NOT ({plain}))"
 
@@ -169,7 +201,7 @@ def widen(stored: str, new: str, *, largest: int = 0) -> str | None:
         wider = _wider(one, other, largest)
         if wider:
             return wider
-    if any(("(" in kind and not _DECIMAL.fullmatch(kind)) or "[" in kind or kind == "BLOB" for kind in (stored, new)):
+    if any(_is_nested(kind) or kind == "BLOB" for kind in (stored, new)):
         return None
     return "VARCHAR"
 
@@ -181,7 +213,7 @@ def _wider(one: str, other: str, largest: int) -> str | None:
     if one in _INTEGERS and other in _INTEGERS:
         return max(one, other, key=_INTEGERS.index)
     if one in _INTEGERS and other in ("DOUBLE", "FLOAT"):
-        return "DOUBLE" if largest <= _EXACT_IN_DOUBLE else None
+        return "DOUBLE" if one in _ALWAYS_EXACT_IN_DOUBLE or largest <= _EXACT_IN_DOUBLE else None
     if one in _DIGITS and (decimal := _DECIMAL.fullmatch(other)):
         return _join_decimals(_DIGITS[one], 0, int(decimal[1]) - int(decimal[2]), int(decimal[2]))
     if (first := _DECIMAL.fullmatch(one)) and (second := _DECIMAL.fullmatch(other)):

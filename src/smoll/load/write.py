@@ -8,6 +8,7 @@ from smoll.connector import FILE_COLUMN, Extract, Part, StreamPlan
 from smoll.errors import LoadError
 from smoll.load.columns import Shape
 from smoll.load.table import LoadContext, table_columns
+from smoll.load.types import exact_cast, misfits
 from smoll.model import TableRef, literal, quote
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _STAGE = "__smoll_stage"
 _ORDER = "__smoll_order"
 _PART = "__smoll_part"
+_COUNT = "__smoll_count"
 
 
 def write(
@@ -72,10 +74,25 @@ def _create(connection: DuckDBPyConnection, plan: StreamPlan, context: LoadConte
 
 def _alter(connection: DuckDBPyConnection, plan: StreamPlan, shape: Shape) -> None:
     for name, kind in shape.columns.items():
-        if name not in shape.stored:
-            connection.execute(f"ALTER TABLE {plan.table.sql} ADD COLUMN {quote(name)} {kind}")
-        elif shape.stored[name] != kind:
-            connection.execute(f"ALTER TABLE {plan.table.sql} ALTER COLUMN {quote(name)} TYPE {kind}")
+        column, stored = quote(name), shape.stored.get(name)
+        if stored is None:
+            connection.execute(f"ALTER TABLE {plan.table.sql} ADD COLUMN {column} {kind}")
+        elif stored != kind:
+            _refuse_loaded_misfit(connection, plan, name, stored, kind)
+            change = f"TYPE {kind} USING {exact_cast(column, stored, kind)}"
+            connection.execute(f"ALTER TABLE {plan.table.sql} ALTER COLUMN {column} {change}")
+
+
+def _refuse_loaded_misfit(connection: DuckDBPyConnection, plan: StreamPlan, name: str, stored: str, kind: str) -> None:
+    """Only a type that the configuration fixes can be one that the rows of the table do not fit."""
+    missed = misfits(quote(name), stored, kind)
+    sql = f"SELECT CAST({quote(name)} AS VARCHAR) FROM {plan.table.sql} WHERE {missed} LIMIT 1"
+    row = connection.execute(sql).fetchone() if missed != "false" else None
+    if row:
+        raise LoadError(
+            f"{plan.ref}: the rows already loaded do not fit {kind}: column {name!r} holds {str(row[0])[:80]!r}.",
+            hint=f"Load them anew: smoll run --reload {plan.ref}. Or remove the column from `columns` in smoll.yml.",
+        )
 
 
 def _rows(plan: StreamPlan, context: LoadContext, shape: Shape, part: Part) -> str:
@@ -110,24 +127,25 @@ def _append_new(
 ) -> int:
     """Add the rows at or beyond the cursor that the table does not have yet.
 
-    Rows at the cursor's last value, and rows without one, are read every time. EXCEPT ALL takes away as many of
-    them as the table holds, so that equal rows are neither lost nor doubled.
+    Rows at the cursor's last value, and rows without one, are read every time. As many of them as the table holds
+    are left out, so that equal rows are neither lost nor doubled. A column that came or went since tells no row
+    from another: the table has NULL there, or the source has nothing.
     """
-    data = ", ".join(quote(name) for name in shape.columns)
-    cursor = shape.quoted(plan.cursor or "")
+    common = [quote(name) for name in shape.common]
+    listed, cursor = ", ".join(common), shape.quoted(plan.cursor or "")
     _stage(connection, plan, context, extract, shape)
-    boundary = f"(SELECT max({cursor}) FROM {plan.table.sql})"
-    seen = f"SELECT {data} FROM {plan.table.sql} WHERE {cursor} = {boundary} OR {cursor} IS NULL"
-    added = ", ".join(f"any_value({quote(n)}) AS {quote(n)}" for n in _added_names(plan, context))
-    stamps = f"SELECT {added} FROM {_STAGE}"
-    fresh = f"SELECT {data} FROM {_STAGE} EXCEPT ALL {seen}"
-    count = _insert(connection, plan.table.sql, f"SELECT * FROM ({fresh}), ({stamps})")
+    at_last = f"({cursor} IS NULL OR {cursor} = (SELECT max({cursor}) FROM {plan.table.sql}))"
+    count = f"row_number() OVER (PARTITION BY {listed}) AS {_COUNT}"
+    equal = " AND ".join(f"again.{name} IS NOT DISTINCT FROM seen.{name}" for name in (*common, _COUNT))
+    select = f"""
+        WITH again AS (SELECT *, {count} FROM {_STAGE} WHERE {at_last}),
+        seen AS (SELECT {listed}, {count} FROM {plan.table.sql} WHERE {at_last})
+        SELECT * EXCLUDE ({_PART}, {_ORDER}) FROM {_STAGE} WHERE {at_last} IS NOT TRUE
+        UNION ALL BY NAME
+        SELECT * EXCLUDE ({_PART}, {_ORDER}, {_COUNT}) FROM again ANTI JOIN seen ON {equal}"""
+    added = _insert(connection, plan.table.sql, select)
     connection.execute(f"DROP TABLE {_STAGE}")
-    return count
-
-
-def _added_names(plan: StreamPlan, context: LoadContext) -> list[str]:
-    return [column.name for column in table_columns({}, context, plan.has_files)]
+    return added
 
 
 def _merge(
