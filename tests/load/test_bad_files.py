@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from support import MakeProject, age, dump, files_yml, load, only_stream, parque
 BAD_CSV: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "empty": ("", ("data/t.csv is empty", "0 bytes")),
     "blank lines": ("\n\n\n", ("data/t.csv holds only blank lines",)),
+    "a blank first line": ("\na,b\n1,x\n", ("data/t.csv begins with a blank line", "Remove the line")),
     "too many values": ("a,b\n1,x\n2,y,z\n", ("data/t.csv, line 3", "2 columns, found 3", "2,y,z", "delimiter")),
     "too few values": ("a,b\n1,x\n2\n", ("data/t.csv, line 3", "2 columns, found 1")),
     "open quote": ('a,b\n1,x\n2,"y\n3,z\n', ("data/t.csv, line 3", "quote is not closed", "Mend the line")),
@@ -53,6 +55,14 @@ def test_a_bad_line_is_found_wherever_it_stands(make_project: MakeProject, bad: 
     refused(project, f"s.t: data/t.csv, line {line}:")
 
     assert dump(project) is None
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="the file system takes no such name")
+def test_a_file_name_that_is_not_utf_8_is_refused(make_project: MakeProject) -> None:
+    project = make_project(files_yml("data/*.csv"), {"data/t.csv": "a\n1\n"})
+    (project.config.root / os.fsdecode(b"data/caf\xe9.csv")).write_text("a\n1\n", encoding="utf-8")
+
+    refused(project, "s.t", r"the name data/caf\udce9.csv is not UTF-8", "Rename")
 
 
 def test_of_many_files_the_bad_one_is_named(make_project: MakeProject) -> None:

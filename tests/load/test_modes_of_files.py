@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from support import MakeProject, age, dump, files_yml, load, raw, refused, reopen, rows, write
+from support import MakeProject, age, dump, files_yml, load, raw, refused, reopen, rows, types, write
 
 
 def test_replace_makes_the_table_what_the_files_hold(make_project: MakeProject) -> None:
@@ -21,6 +24,64 @@ def test_replace_makes_the_table_what_the_files_hold(make_project: MakeProject) 
     assert load(project).status == "loaded"
 
     assert rows(project) == [(3,)]
+
+
+@pytest.mark.parametrize("mode", ["replace", "append"])
+def test_a_file_that_was_fresh_when_loaded_is_found_gone(make_project: MakeProject, mode: str) -> None:
+    project = make_project(files_yml("data/*.csv", mode=mode), {"data/1.csv": "id\n1\n", "data/2.csv": "id\n2\n"})
+    fresh = project.config.root / "data/2.csv"
+    soon = time.time_ns() + 3_600_000_000_000  # a clock that is ahead: fresh for certain
+    os.utime(fresh, ns=(soon, soon))
+    load(project)
+    fresh.unlink()
+
+    result = load(project)
+
+    assert rows(project) == ([(1,)] if mode == "replace" else [(1,), (2,)])
+    assert ("data/2.csv is gone" in "".join(result.notes)) is (mode == "append")
+
+
+CHANGED_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], str, list[Any]]] = {
+    "null_values": ({"null_values": ["", "NA"]}, {}, "x, Nr", [("5", 2), (None, 1)]),
+    "columns": ({"columns": {"Nr": "VARCHAR"}}, {}, "x, Nr", [("5", "2"), ("NA", "1")]),
+    "header": ({"header": False}, {}, "column0, column1", [("5", "2"), ("NA", "1"), ("x", "Nr")]),
+    "encoding": ({"encoding": "latin-1"}, {}, "x, Nr", [("5", 2), ("NA", 1)]),
+    "naming": ({}, {"naming": "snake_case"}, "x, nr", [("5", 2), ("NA", 1)]),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED_OPTIONS)
+def test_replace_reads_anew_when_an_option_changes_what_the_files_mean(make_project: MakeProject, case: str) -> None:
+    options, source, brought, expected = CHANGED_OPTIONS[case]
+    project = make_project(files_yml(), {"data/t.csv": "x,Nr\nNA,1\n5,2\n"})
+    load(project)
+    project = reopen(project, files_yml(source=source, **options))
+
+    assert load(project).status == "loaded"
+    assert load(project).status == "unchanged"
+
+    assert raw(project, f"SELECT {brought} FROM raw_s.t ORDER BY ALL") == expected
+
+
+def test_append_says_that_rows_stay_as_they_were_read(make_project: MakeProject) -> None:
+    project = make_project(files_yml("data/*.csv", mode="append"), {"data/1.csv": "x\nNA\n"})
+    load(project)
+    project = reopen(project, files_yml("data/*.csv", mode="append", null_values=["", "NA"]))
+    said = (
+        "options in smoll.yml changed, rows loaded before stay as they were read; "
+        "`smoll run --reload s.t` reads all files anew"
+    )
+
+    unchanged = load(project)
+    write(project.config.root, {"data/2.csv": "x\nNA\n"})
+    added = load(project)
+
+    assert (unchanged.status, unchanged.notes) == ("unchanged", (said,))
+    assert (added.rows, added.notes) == (1, (said,))
+    assert rows(project) == [("NA",), (None,)]
+    assert load(project).notes == ()
+    load(project, reload=["s.t"])
+    assert rows(project) == [(None,), (None,)]
 
 
 def test_append_loads_every_file_once(make_project: MakeProject) -> None:
@@ -175,11 +236,31 @@ def test_a_change_of_mode_loads_everything_anew(make_project: MakeProject, mode:
 def test_new_names_of_the_metadata_columns_load_everything_anew(make_project: MakeProject) -> None:
     project = make_project(files_yml("data/*.csv", mode="append"), {"data/1.csv": "id\n1\n"})
     load(project)
+    (project.config.root / "data/1.csv").rename(project.config.root / "data/2.csv")
+    write(project.config.root, {"data/3.csv": "id\n3\n"})
     project = reopen(project, files_yml("data/*.csv", {"metadata": {"file": "_path"}}, mode="append"))
 
-    load(project)
+    result = load(project)
 
-    assert raw(project, "SELECT id, _path FROM raw_s.t") == [(1, "data/1.csv")]
+    anew = "loaded anew, as mode, cursor, table, schema or metadata changed: it had 1 rows, it has 2 now"
+    assert result.notes == (anew,)
+    assert raw(project, "SELECT * EXCLUDE (_smoll_load_id, _smoll_loaded_at) FROM raw_s.t ORDER BY ALL") == [
+        (1, "data/2.csv"),
+        (3, "data/3.csv"),
+    ]
+    assert load(project).notes == ()
+
+
+def test_a_change_of_mode_forgets_types_and_columns(make_project: MakeProject) -> None:
+    project = make_project(files_yml(), {"data/t.csv": "x,y\n1,2\nq,1\n"})
+    load(project)
+    write(project.config.root, {"data/t.csv": "x\n1\n"})
+    project = reopen(project, files_yml(mode="append"))
+
+    notes = load(project).notes
+
+    assert notes == ("loaded anew, as mode, cursor, table, schema or metadata changed: it had 2 rows, it has 1 now",)
+    assert types(project) == {"x": "BIGINT"}
 
 
 def test_a_table_that_someone_dropped_comes_back_whole(make_project: MakeProject) -> None:

@@ -181,6 +181,18 @@ def test_a_cursor_of_numbers_and_texts_is_refused(make_project: MakeProject, oth
     refused(project, "s.t", "the cursor 'id'", "integer", "numbers only")
 
 
+def test_another_cursor_loads_everything_anew(make_project: MakeProject) -> None:
+    project = make_project(sql_yml(URL, {"t": {"mode": "append", "cursor": "id"}}))
+    execute(project, "CREATE TABLE t (id INTEGER, at INTEGER); INSERT INTO t VALUES (8, 1), (9, 2);")
+    load(project)
+    execute(project, "INSERT INTO t VALUES (10, 3)")
+    project = reopen(project, sql_yml(URL, {"t": {"mode": "append", "cursor": "at"}}))
+
+    load(project)
+
+    assert rows(project) == [(8, 1), (9, 2), (10, 3)]
+
+
 def test_merge_by_key_and_cursor(make_project: MakeProject) -> None:
     project = make_project(sql_yml(URL, {"t": {"mode": "merge", "key": "id", "cursor": "at"}}))
     execute(project, "CREATE TABLE t (id INTEGER, v TEXT, at INTEGER); INSERT INTO t VALUES (1, 'a', 1), (2, 'b', 2);")

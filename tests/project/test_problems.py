@@ -103,6 +103,7 @@ def test_file(tmp_path: Path, text: str | bytes, expected: str) -> None:
         ("", "expected a mapping (key: value), got nothing"),
         ("{path: []}", "expected a path, got an empty list"),
         ("{path: ''}", "a path cannot be empty"),
+        ("{path: a, null_values: []}", "expected a text, got an empty list"),
         ("s3://bucket/x", "only local files can be read, got 's3://bucket/x'"),
         ("{path: a, mode: merge}", "mode merge needs a key"),
         ("{path: a, key: b}", "key is not used with mode replace"),

@@ -69,6 +69,8 @@ def _read_head(plan: StreamPlan, file: DataFile, connection: DuckDBPyConnection)
     lines = [str(row[0] or "") for row in rows]
     if not any(line.strip() for line in lines):
         raise stream_error(plan, f"{file.name} holds only blank lines.", "Remove it, or write it anew.")
+    if not lines[0]:
+        raise stream_error(plan, f"{file.name} begins with a blank line.", "Remove the line.")
     return "\n".join(lines)
 
 

@@ -7,6 +7,8 @@ holds all of them exactly, so no value depends on where in the file a sniffer lo
 from __future__ import annotations
 
 import glob
+import hashlib
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +41,7 @@ _FORMATS = {
 _COMPRESSIONS = (".gz", ".zst", ".zstd")
 _RACY_NS = 50_000_000
 _COARSE_NS = 2_000_000_000
+_READING = ("format", "delimiter", "header", "encoding", "null_values")
 
 
 def discover(
@@ -87,29 +90,43 @@ def extract(
     started = time.time_ns()
     files = find_files(plan, root)
     known: Mapping[str, list[int]] = state.get("files", {})
+    reading = _reading(plan, source)
+    reread = state.get("reading", reading) != reading
     changed = [file for file in files if known.get(file.name) != file.fingerprint]
     gone = sorted(set(known) - {file.name for file in files})
-    chosen = (files if changed or gone else []) if plan.mode == "replace" else changed
+    chosen = (files if changed or gone or reread else []) if plan.mode == "replace" else changed
     fingerprints = {} if plan.mode == "replace" else dict(known)
-    fingerprints |= {file.name: file.fingerprint for file in chosen if not _racy(file, started)}
+    fingerprints |= {file.name: [] if _racy(file, started) else file.fingerprint for file in chosen}
     parts = _parts(plan, chosen, connection)
     return Extract(
         parts=parts,
         explain=lambda error: _explain(plan, chosen, error),
-        state={"files": fingerprints},
+        state={"files": fingerprints, "reading": reading},
         replaces=tuple(file.name for file in changed),
         verify=lambda: _verify(chosen),
         size=_estimate_rows(plan, chosen),
-        notes=_vanished(plan, gone),
+        notes=_old_rows(plan, gone, reread),
     )
 
 
-def _vanished(plan: StreamPlan, gone: Sequence[str]) -> tuple[str, ...]:
-    """Only ``replace`` follows a file that is gone: the other modes never take a row away unasked."""
-    if plan.mode == "replace" or not gone:
-        return ()
-    what = f"{gone[0]} is gone" if len(gone) == 1 else f"{gone[0]} and {len(gone) - 1} more files are gone"
-    return (f"{what}, the rows stay; `smoll run --reload {plan.ref}` loads only what is there",)
+def _reading(plan: StreamPlan, source: FilesSource) -> str:
+    """A digest of the options that decide what the bytes of a file mean."""
+    options = [getattr(plan.options, name) for name in _READING]
+    return hashlib.sha256(json.dumps([*options, sorted(plan.columns.items()), source.naming]).encode()).hexdigest()[:16]
+
+
+def _old_rows(plan: StreamPlan, gone: Sequence[str], reread: bool) -> tuple[str, ...]:
+    """What to say of rows that stay. Only ``replace`` follows: the other modes never take a row away unasked."""
+    notes = []
+    if gone and plan.mode != "replace":
+        what = f"{gone[0]} is gone" if len(gone) == 1 else f"{gone[0]} and {len(gone) - 1} more files are gone"
+        notes.append(f"{what}, the rows stay; `smoll run --reload {plan.ref}` loads only what is there")
+    if reread and plan.mode != "replace":
+        notes.append(
+            "options in smoll.yml changed, rows loaded before stay as they were read; "
+            f"`smoll run --reload {plan.ref}` reads all files anew"
+        )
+    return tuple(notes)
 
 
 def find_files(plan: StreamPlan, root: Path) -> list[DataFile]:
@@ -141,6 +158,9 @@ def _expand(plan: StreamPlan, pattern: str, root: Path) -> Iterable[Path]:
 
 
 def _stat(plan: StreamPlan, path: Path, name: str) -> DataFile:
+    shown = name.encode("utf-8", "backslashreplace").decode()
+    if shown != name:
+        raise stream_error(plan, f"the name {shown} is not UTF-8.", "Rename the file.")
     try:
         stat = path.stat()
     except OSError as error:
@@ -154,7 +174,8 @@ def _stat(plan: StreamPlan, path: Path, name: str) -> DataFile:
 def _racy(file: DataFile, started: int) -> bool:
     """True where the file could still change without its time changing: then it is read again next time.
 
-    As git does for its index (racy-git). File systems with whole or even seconds get two seconds.
+    As git does for its index (racy-git). File systems with whole or even seconds get two seconds. The state of such
+    a file is a fingerprint that no file has.
     """
     window = _COARSE_NS if file.modified % 1_000_000_000 == 0 else _RACY_NS
     return file.modified > started - window

@@ -61,20 +61,23 @@ def load_stream(
     begun = time.monotonic()
     try:
         connection.execute("BEGIN")
-        fresh = reload or not has_metadata(connection, plan, context)
-        state = {} if fresh else read_state(connection, plan)
+        known = not reload and has_metadata(connection, plan, context)
+        state = read_state(connection, plan) if known else {}
+        anew = not state
+        lost = count_rows(connection, plan.table) if anew and not reload else 0
         extract = connector.extract(plan, context.source, root, state, connection)
         if not extract.parts:
             return _result(connection, plan, "unchanged", 0, extract.notes, begun)
         on_size(extract.size)
-        replace = fresh or not state or plan.mode == "replace"
-        rows, shape = _load(connection, plan, context, extract, forget=reload, replace=replace)
+        replace = anew or plan.mode == "replace"
+        rows, shape = _load(connection, plan, context, extract, forget=anew, replace=replace)
         extract.verify()
         total = count_rows(connection, plan.table)
         state = {**extract.state, **_cursor_state(connection, plan, shape), "run": context.run}
         write_state(connection, plan, context, state, rows, total)
         before_commit()
         connection.execute("COMMIT")
+        notes = (*extract.notes, *shape.notes, *_anew_note(lost, total))
     except duckdb.InterruptException as error:
         raise Interrupted(f"{plan.ref}: interrupted; its table is as it was before.") from error
     except duckdb.Error as error:
@@ -82,7 +85,14 @@ def load_stream(
     finally:
         with suppress(duckdb.Error):
             connection.execute("ROLLBACK")
-    return _result(connection, plan, "loaded", rows, (*extract.notes, *shape.notes), begun, total)
+    return _result(connection, plan, "loaded", rows, notes, begun, total)
+
+
+def _anew_note(before: int, now: int) -> tuple[str, ...]:
+    """Rows that the source no longer has are gone then, so it must be said."""
+    if not before:
+        return ()
+    return (f"loaded anew, as mode, cursor, table, schema or metadata changed: it had {before} rows, it has {now} now",)
 
 
 def _load(
@@ -137,7 +147,7 @@ def _cursor_state(connection: DuckDBPyConnection, plan: StreamPlan, shape: Shape
         return {}
     name = shape.quoted(plan.cursor)
     row = connection.execute(f"SELECT max({name})::VARCHAR FROM {plan.table.sql}").fetchone()
-    return {"cursor": row[0]} if row and row[0] is not None else {}
+    return {"cursor": row[0], "column": plan.cursor} if row and row[0] is not None else {}
 
 
 def _result(

@@ -45,7 +45,7 @@ def prepare_schemas(connection: DuckDBPyConnection, plans: Sequence[StreamPlan])
 
 
 def read_state(connection: DuckDBPyConnection, plan: StreamPlan) -> dict[str, Any]:
-    """The state of the stream's last load; {} where there is none, or it went to another table or by another mode.
+    """The state of the stream's last load; {} where there is none, or it had another table, mode or cursor.
 
     Raises LoadError where the stored state is none that smoll wrote.
     """
@@ -68,7 +68,7 @@ def read_state(connection: DuckDBPyConnection, plan: StreamPlan) -> dict[str, An
             f"{plan.ref}: the stored state is damaged ({error}).",
             hint=f"Load the stream anew: smoll run --reload {plan.ref}",
         ) from error
-    return state
+    return state if state.get("column", plan.cursor) == plan.cursor else {}
 
 
 def write_state(

@@ -82,6 +82,13 @@ class FileStream(Stream):
             raise complaint(f"{info.field_name} is for csv and tsv files", f"remove {info.field_name} or the format")
         return value
 
+    @field_validator("null_values")
+    @classmethod
+    def _some_text(cls, null_values: tuple[str, ...]) -> tuple[str, ...]:
+        if not null_values:
+            raise complaint("expected a text, got an empty list", "leave it out: then an empty value is NULL")
+        return null_values
+
     @field_validator("delimiter")
     @classmethod
     def _one_character(cls, delimiter: str | None) -> str | None:
