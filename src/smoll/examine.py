@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smoll.connectors import connector_for
 from smoll.errors import SmollError
+from smoll.events import Event, Message
 from smoll.model import Finding
 from smoll.plan import find_jobs, open_transform
+from smoll.publish import released_nodes
 from smoll.state.layout import Layout
+from smoll.state.lock import current_holder
+from smoll.transform import sources_file
 from smoll.warehouse import engine_settings
 
 if TYPE_CHECKING:
@@ -34,7 +39,7 @@ def examine_project(config: ProjectConfig) -> tuple[Finding, ...]:
             *_sources(config, connection),
         ]
         if all(finding.level == "ok" for finding in findings):
-            findings.append(_dbt(config, connection))
+            findings += _dbt(config, connection)
     return tuple(findings)
 
 
@@ -48,17 +53,40 @@ def _sources(config: ProjectConfig, connection: DuckDBPyConnection) -> Iterator[
             yield Finding(topic, "error", config.redact(error.message), config.redact(error.hint))
 
 
-def _dbt(config: ProjectConfig, connection: DuckDBPyConnection) -> Finding:
+def _dbt(config: ProjectConfig, connection: DuckDBPyConnection) -> Iterator[Finding]:
     if not (config.transform_dir / "dbt_project.yml").is_file():
-        return Finding("dbt", "note", f"there is no dbt project in {config.transform}")
+        yield Finding("dbt", "note", f"there is no dbt project in {config.transform}")
+        return
     layout = Layout(config.root)
     settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
+    notes: list[Event] = []
     try:
-        with tempfile.TemporaryDirectory(prefix="smoll-check-") as work:
+        with (
+            tempfile.TemporaryDirectory(prefix="smoll-check-") as work,
+            _as_before(sources_file(config.transform_dir), layout),
+        ):
             jobs = find_jobs(config, connection)
-            dbt = open_transform(config, layout, settings, jobs, lambda line: None, lambda event: None, Path(work))
+            dbt = open_transform(config, layout, settings, jobs, lambda line: None, notes.append, Path(work))
+            released = released_nodes(config, dbt) if dbt else []
     except SmollError as error:
-        return Finding("dbt", "error", config.redact(error.message), config.redact(error.hint))
+        yield Finding("dbt", "error", config.redact(error.message), config.redact(error.hint))
+        return
+    yield from (Finding("dbt", "note", note.text) for note in notes if isinstance(note, Message))
     nodes = dbt.graph.nodes.values() if dbt else ()
-    built = sum(node.is_built for node in nodes)
-    return Finding("dbt", "ok", f"{built} models, seeds and snapshots, {sum(n.is_check for n in nodes)} checks")
+    built, checks = sum(node.is_built for node in nodes), sum(node.is_check for node in nodes)
+    yield Finding(
+        "dbt", "ok", f"{built} models, seeds and snapshots, {checks} checks, {len(released)} tables to release"
+    )
+
+
+@contextmanager
+def _as_before(file: Path, layout: Layout) -> Iterator[None]:
+    """Put the generated file back afterwards, unless a run that is going on needs it."""
+    before = file.read_bytes() if file.is_file() else None
+    try:
+        yield
+    finally:
+        if current_holder(layout.lock) is None and before is None:
+            file.unlink(missing_ok=True)
+        elif current_holder(layout.lock) is None and before is not None:
+            file.write_bytes(before)

@@ -102,7 +102,7 @@ def open_transform(
     name = read_profile_name(folder / "dbt_project.yml")
     profile = make_profile(folder, name, layout.warehouse, settings, config.resources.threads)
     for note in profile.notes:
-        emit(Message(note))
+        emit(Message(note, "warning"))
     write_sources_file(folder, [plan for job in jobs for plan in job.plans])
     return open_dbt(folder, work or layout.dbt, profile, config.dotenv, log)
 

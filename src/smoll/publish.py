@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from smoll.check import known_checks, refusals, remedy
+from smoll.errors import TransformError, UsageError
 from smoll.events import Listener, ReleaseStarted
 from smoll.model import Refusal, ReleasedTable, ReleaseManifest, ReleaseOutcome, ReleaseStatus
 from smoll.release import (
@@ -55,23 +56,23 @@ def publish(
     ------
     ReleaseError
         The release cannot be staged; `current` is as it was.
-    UsageError
-        `release.select` is no selection that dbt understands.
     """
-    nodes = _released_nodes(config, dbt)
+    nodes = released_nodes(config, dbt)
     if not nodes:
         return ReleaseOutcome("none", message=_nothing(config))
     ids = [node.id for node in nodes]
     with open_warehouse(layout.warehouse, settings) as warehouse:
+        for statement in dbt.session:
+            warehouse.execute(statement)
         views = views_of(warehouse)
         reasons = refusals(dbt.graph, ids, ledger.nodes(), ledger.checks(), views)
         if reasons:
             return ReleaseOutcome("refused", refusals=reasons)
-        missing = [node for node in nodes if node.table and not columns_of(warehouse, node.table)]
+        missing = [refusal for node in nodes for refusal in _missing(dbt, warehouse, node)]
         if missing:
-            return ReleaseOutcome("refused", refusals=tuple(_missing(dbt, node) for node in missing))
+            return ReleaseOutcome("refused", refusals=tuple(missing))
         emit(ReleaseStarted(len(nodes)))
-        candidates = [_candidate(config, node, views) for node in nodes]
+        candidates = [_candidate(config, dbt, node, views) for node in nodes]
         tables = _interruptible(warehouse, lambda: hash_tables(warehouse, candidates))
         same = _same_as_newest(layout, tables)
         if same is not None:
@@ -107,11 +108,21 @@ def _interruptible(connection: DuckDBPyConnection, work: Callable[[], T]) -> T:
             raise
 
 
-def _released_nodes(config: ProjectConfig, dbt: Dbt) -> list[GraphNode]:
-    """The models under models/marts/, or every model where there is no such folder, or what the project selects."""
+def released_nodes(config: ProjectConfig, dbt: Dbt) -> list[GraphNode]:
+    """The models under models/marts/, or every model where there is no such folder, or what the project selects.
+
+    Raises
+    ------
+    TransformError
+        `release.select` is no selection that dbt understands.
+    """
     nodes = dbt.graph.nodes
     if config.release.select:
-        chosen = [nodes[id] for id in sorted(dbt.select(config.release.select)) if id in nodes]
+        try:
+            selected = dbt.select(config.release.select)
+        except UsageError as error:
+            raise TransformError(f"{config.locate('release', 'select')}: {error.message}") from error
+        chosen = [nodes[id] for id in sorted(selected) if id in nodes]
     else:
         models = [node for node in nodes.values() if node.kind == "model"]
         marts = [node for node in models if node.own and node.path.startswith(_MARTS)]
@@ -126,14 +137,23 @@ def _nothing(config: ProjectConfig) -> str:
     return f"Nothing to release: the dbt project has no model yet. Put one into {folder}/."
 
 
-def _missing(dbt: Dbt, node: GraphNode) -> Refusal:
-    return Refusal(node.name, f"is not in the warehouse ({node.table})", remedy(dbt.graph, node))
+def _missing(dbt: Dbt, warehouse: DuckDBPyConnection, node: GraphNode) -> Iterator[Refusal]:
+    import duckdb
+
+    assert node.table is not None
+    try:
+        if not columns_of(warehouse, node.table):
+            yield Refusal(node.name, f"is not in the warehouse ({node.table})", remedy(dbt.graph, node))
+    except duckdb.BinderException as error:  # a view over something that was built otherwise since
+        reason = f"is a view that cannot be read: {str(error).splitlines()[0]}"
+        yield Refusal(node.name, reason, remedy(dbt.graph, node))
 
 
-def _candidate(config: ProjectConfig, node: GraphNode, views: Set[str]) -> Candidate:
-    metadata = [
-        name for s in config.sources.values() for name in (s.metadata.load_id, s.metadata.loaded_at, s.metadata.file)
-    ]
+def _candidate(config: ProjectConfig, dbt: Dbt, node: GraphNode, views: Set[str]) -> Candidate:
+    behind = [dbt.graph.nodes[id] for id in dbt.graph.ancestors([node.id])]
+    schemas = {above.table.schema.lower() for above in behind if above.kind == "source" and above.table}
+    sources = [source for source in config.sources.values() if source.schema_name.lower() in schemas]
+    metadata = [name for s in sources for name in (s.metadata.load_id, s.metadata.loaded_at, s.metadata.file)]
     ignored = frozenset(name.lower() for name in [*metadata, *node.clocks])
     assert node.table is not None
     is_view = str(node.table).lower() in views
@@ -188,7 +208,7 @@ def _git(root: Path) -> tuple[str | None, bool | None]:
         return None, None
     try:
         commit = _ask_git(root, "rev-parse", "HEAD")
-        dirty = bool(_ask_git(root, "status", "--porcelain", "--", "."))
+        dirty = bool(_ask_git(root, "--no-optional-locks", "status", "--porcelain", "--", "."))
     except (OSError, subprocess.SubprocessError):
         return None, None
     return commit, dirty

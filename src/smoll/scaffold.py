@@ -192,6 +192,7 @@ def _publish(staged: Path, root: Path, files: list[str]) -> None:
     """Move the staged files to their places; when that is cut short, take them back."""
     new = [root / file for file in files if not os.path.lexists(root / file)]
     folders = {parent for file in files for parent in (root / file).parents if not parent.exists()}
+    before = {root / file: (root / file).read_bytes() for file in files if root / file not in new}
     try:
         for file in sorted(files, key="smoll.yml".__eq__):
             (root / file).parent.mkdir(parents=True, exist_ok=True)
@@ -199,6 +200,8 @@ def _publish(staged: Path, root: Path, files: list[str]) -> None:
     except BaseException:
         for path in new:
             path.unlink(missing_ok=True)
+        for path, content in before.items():
+            path.write_bytes(content)
         _remove_empty(sorted(folders, reverse=True))
         raise
 

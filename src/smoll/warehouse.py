@@ -80,7 +80,7 @@ def machine_memory() -> int:
 
 
 @contextmanager
-def open_warehouse(path: Path, settings: Settings, *, read_only: bool = False) -> Iterator[DuckDBPyConnection]:
+def open_warehouse(path: Path, settings: Settings) -> Iterator[DuckDBPyConnection]:
     """Open the working warehouse and close it again.
 
     Raises
@@ -91,29 +91,34 @@ def open_warehouse(path: Path, settings: Settings, *, read_only: bool = False) -
     """
     import duckdb
 
-    connection = _connect(path, read_only=read_only)
+    connection = _connect(path)
     try:
         for name, value in settings.as_dict().items():
             connection.execute(f"SET GLOBAL {name} = {literal(value)}")
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
         yield connection
     except duckdb.Error as error:
-        raise _cannot_open(path, error) from error
+        raise _failed_inside(path, error) from error
     finally:
         connection.close()
 
 
-def _connect(path: Path, *, read_only: bool) -> DuckDBPyConnection:
+def _connect(path: Path) -> DuckDBPyConnection:
     import duckdb
 
     try:
-        return duckdb.connect(str(path), read_only=read_only)
+        return duckdb.connect(str(path))
     except duckdb.Error as error:
         raise _cannot_open(path, error) from error
 
 
 def _cannot_open(path: Path, error: Exception) -> StateError:
     text = str(error)
+    if "file handle conflict" in text or "different configuration" in text:
+        return StateError(
+            f"This process has the working warehouse {path} open already.",
+            hint="Close the connection that `connect(raw=True)` or another library gave you, then run again.",
+        )
     if "Conflicting lock" in text or "lock on file" in text:
         return StateError(
             f"Another process has the working warehouse open: {text.splitlines()[0]}",
@@ -129,6 +134,17 @@ def _cannot_open(path: Path, error: Exception) -> StateError:
         hint=f"Move it away (mv '{path}' '{path}.damaged') and run `smoll run`: it is loaded and built anew. "
         "The current release is not touched.",
     )
+
+
+def _failed_inside(path: Path, error: Exception) -> StateError:
+    """Explain an error that nobody explained better. Only what speaks of the file itself is damage to it."""
+    text = str(error)
+    if str(path) in text or any(word in text for word in _DAMAGE):
+        return _cannot_open(path, error)
+    return StateError(f"DuckDB could not go on: {text.splitlines()[0]}", hint="The run's log in .smoll/logs has more.")
+
+
+_DAMAGE = ("Corrupt", "checksum", "invalidated", "Serialization Error", "No space", "Could not write", "Could not read")
 
 
 def identify(connection: DuckDBPyConnection) -> tuple[str, int]:

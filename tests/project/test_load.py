@@ -55,7 +55,7 @@ resources: {memory: 1.5GiB, threads: 2}
 
 
 def test_every_key(tmp_path: Path) -> None:
-    config = load(tmp_path, WHOLE, environ={"PW": "pass word"})
+    config = load(tmp_path, WHOLE, environ={"PW": "pass-word"})
     assert (config.name, config.warehouse) == ("flights of NY.C", "duckdb")
     assert config.transform_dir == tmp_path.resolve() / "dbt"
     assert (config.release.select, config.release.keep) == ("path:models/marts", 3)
@@ -81,7 +81,7 @@ def test_every_key(tmp_path: Path) -> None:
 
     shop = config.sources["shop"]
     assert isinstance(shop, SqlSource)
-    assert shop.url.get_secret_value() == "postgresql://u:pass word@h:5432/db"
+    assert shop.url.get_secret_value() == "postgresql://u:pass-word@h:5432/db"
     assert (shop.schema_name, shop.source_schema) == ("shop", "sales")
     assert list(shop.streams) == ["*", "rental", "payment", "visit"]
     assert (shop.streams["payment"].mode, shop.streams["payment"].key) == ("replace", ())

@@ -83,3 +83,16 @@ def test_errors_hide_secrets(tmp_path: Path, text: str) -> None:
 def test_bytes_that_are_not_text(tmp_path: Path) -> None:
     config = load(tmp_path, "name: x\ntransform: ${MY_TOKEN}", environ={"MY_TOKEN": "abc\udcff\udcfe"})
     assert config.redact("abc\udcff\udcfe") == "***"
+
+
+@pytest.mark.parametrize("password", ["two words", "2024?hunter2", "a/b", "a#b"])
+def test_a_password_that_is_not_escaped_is_refused_and_hidden(tmp_path: Path, password: str) -> None:
+    text = f'name: x\nsources: {{db: {{kind: sql, url: "postgresql://app:{password}@host/db", streams: ["*"]}}}}\n'
+    (problem,) = problems(tmp_path, text)
+    assert password not in str(problem)
+
+
+def test_each_line_of_a_secret_is_hidden(tmp_path: Path) -> None:
+    text = "name: x\nsources: {f: {kind: files, streams: {t: {path: 'a ${APP_KEY}.csv'}}}}\n"
+    config = load(tmp_path, text, environ={"APP_KEY": "first line\nsecond line"})
+    assert config.redact("it said: second line") == "it said: ***"

@@ -150,7 +150,12 @@ def test_a_project_that_is_wrong_fails_with_the_place_and_leaves_readers_alone(
 def test_a_failing_hook_fails_the_run(make_project: MakeProject) -> None:
     project = make_project("", {}, {"m": "select 1 as x"})
     edit(project, "transform/dbt_project.yml", "name: tests\nprofile: other\non-run-end: ['select no_such_column']\n")
-    assert "no_such_column" in _failed(project.run())
+    result = project.run()
+    assert (result.status, result.release.status) == ("failed", "none")
+    assert [(node.kind, node.status) for node in result.nodes] == [("model", "success"), ("operation", "error")]
+    assert "no_such_column" in result.nodes[1].message
+    edit(project, "transform/dbt_project.yml", "name: tests\nprofile: other\n")
+    assert published(project.run("m")) == 1
 
 
 def test_a_view_that_cannot_be_computed_fails_the_run(make_project: MakeProject) -> None:
@@ -203,3 +208,53 @@ def test_a_reload_or_selection_that_cannot_be_is_wrong_usage_and_changes_nothing
     with pytest.raises(UsageError, match="names nothing"):
         shop.run("--full-refresh")
     assert current(shop) == 1
+
+
+def test_a_default_selector_is_what_a_plain_run_builds_and_judges(make_project: MakeProject) -> None:
+    models = {"marts/kept": "select 1 as x", "marts/left": "select 2 as x"}
+    project = make_project("release: {select: kept}\n", {}, models)
+    selectors = "selectors: [{name: daily, default: true, definition: kept}]\n"
+    edit(project, "transform/selectors.yml", selectors)
+    result = project.run()
+    assert (published(result), [node.name for node in result.nodes]) == (1, ["kept"])
+    assert project.run().release.status == "unchanged"
+
+
+def test_a_release_selection_that_dbt_does_not_know_is_told_before_anything_is_built(
+    make_project: MakeProject,
+) -> None:
+    project = make_project("release: {select: 'no_such_method:x'}\n", {}, {"m": "select 1 as x"})
+    result = project.run()
+    assert (result.status, result.nodes) == ("failed", ())
+    for part in ("smoll.yml:", "no_such_method"):
+        assert part in result.error
+        assert any(part in finding.message for finding in project.check() if finding.level == "error")
+
+
+def test_a_selection_that_names_nothing_is_wrong_usage(make_project: MakeProject) -> None:
+    project = make_project("", {}, {"m": "select 1 as x"})
+    with pytest.raises(UsageError, match="names nothing"):
+        project.run("no_such_model")
+
+
+def test_a_released_view_is_computed_under_the_settings_of_the_profile(make_project: MakeProject) -> None:
+    models = {"m": "{{ config(materialized='view') }} select 1.0::double / v as ratio from (values (0)) t(v)"}
+    project = make_project("", {}, models)
+    profile = "tests: {target: t, outputs: {t: {type: duckdb, settings: {ieee_floating_point_ops: false}}}}\n"
+    edit(project, "transform/profiles.yml", profile)
+    published(project.run())
+    assert released(project, "select ratio from m") == [(None,)]
+
+
+def test_a_key_without_a_value_and_a_key_given_twice_are_dbts_business(make_project: MakeProject) -> None:
+    twice = "models: [{name: m, description: one}]\nsources: []\n"
+    project = make_project("", {}, {"m": "select 1 as x", "m.yml": twice.replace("one}", "one, description: two}")})
+    edit(project, "transform/profiles.yml", "tests: {target: t, outputs: {t: {type: duckdb, settings: }}}\n")
+    assert published(project.run()) == 1
+
+
+def test_check_leaves_the_generated_file_as_it_was(make_project: MakeProject) -> None:
+    project = make_project(SOURCES, FILES, {"m": "select 1 as x"})
+    before = {path: path.read_bytes() for path in project.config.root.rglob("*") if path.is_file()}
+    assert all(finding.level != "error" for finding in project.check())
+    assert {path: path.read_bytes() for path in project.config.root.rglob("*") if path.is_file()} == before

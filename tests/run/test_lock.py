@@ -105,3 +105,21 @@ def test_a_rollback_does_not_wait_for_a_run_and_the_run_then_holds_its_release_b
     assert (result.status, result.release.status, result.release.number) == ("ok", "staged", 3)
     assert current(project) == 1
     assert project.resume().manifest.number == 3
+
+
+def test_looking_who_holds_the_lock_takes_it_from_nobody(make_project: MakeProject) -> None:
+    project = make_shop(make_project)
+    project.run()
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            project.status()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        assert [project.run("customers", wait=False).status for _ in range(5)] == ["ok"] * 5
+    finally:
+        done.set()
+        looking.join()

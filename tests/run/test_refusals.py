@@ -173,6 +173,24 @@ def test_a_check_on_something_that_is_not_released_nor_behind_it_does_not_refuse
     assert result.exit_code == 1, "the shell hears of it all the same"
 
 
+def test_a_test_that_names_no_model_may_look_at_any(shop: smoll.Project) -> None:
+    edit(shop, "transform/tests/blind.sql", "select * from main.orders where amount > 100")
+    edit(shop, "data/orders.csv", GOOD_ORDERS.replace("30", "300"))
+    assert refused(shop.run())["blind"].startswith("failed in run 2")
+    edit(shop, "data/orders.csv", GOOD_ORDERS)
+    assert "blind" in refused(shop.run("+orders", exclude="blind"))
+    assert published(shop.run()) == 2
+
+
+def test_a_view_that_no_longer_fits_what_it_reads_refuses(make_project: MakeProject) -> None:
+    table = "{{ config(materialized='table') }} select 1 as id, 2 as v"
+    view = "{{ config(materialized='view') }} select v from {{ ref('t') }}"
+    project = make_project("", {}, {"t": table, "vw": view})
+    published(project.run())
+    edit(project, "transform/models/t.sql", table.replace(", 2 as v", ""))
+    assert "is a view that cannot be read" in refused(project.run("t"))["vw"]
+
+
 def test_a_check_on_an_ancestor_refuses(make_project: MakeProject) -> None:
     shop = make_shop(make_project, **{"staging/sources.yml": "version: 2"})
     edit(

@@ -90,12 +90,6 @@ snapshots:
     assert ("Bob", False) in after
 
 
-def test_a_selection_for_releases_that_dbt_does_not_understand_is_wrong_usage(shop: smoll.Project) -> None:
-    with pytest.raises(UsageError, match="selection"):
-        reopen(shop, f'release: {{select: "no_such_method:x"}}\n{SOURCES}').run("customers")
-    assert current(shop) == 1
-
-
 def test_a_selection_that_names_nothing_releases_nothing_and_says_so(shop: smoll.Project) -> None:
     result = reopen(shop, f'release: {{select: "tag:none"}}\n{SOURCES}').run()
     assert (result.status, result.release.status) == ("ok", "none")
@@ -402,3 +396,20 @@ def test_a_reader_reaches_nothing_but_the_tables(shop: smoll.Project, tmp_path: 
                 connection.execute(attack)
         assert connection.execute("select sum(amount) from main.orders").fetchall() == [(30,)]
     assert list(tmp_path.glob("out*")) == []
+
+
+def test_a_column_named_like_the_metadata_of_another_source_counts(make_project: MakeProject) -> None:
+    other = "  log: {kind: files, metadata: {loaded_at: amount}, streams: {lines: data/lines.csv}}\n"
+    project = make_project(SOURCES + other, FILES | {"data/lines.csv": "line\na\n"}, MODELS)
+    published(project.run())
+    edit(project, "data/orders.csv", FILES["data/orders.csv"].replace("2,2,20", "2,2,21"))
+    assert published(project.run()) == 2
+
+
+def test_a_sound_release_is_shown_though_current_leads_nowhere(shop: smoll.Project) -> None:
+    edit(shop, "data/orders.csv", GOOD_ORDERS)
+    published(shop.run())
+    shutil.rmtree(_folder(shop, 2))
+    (_folder(shop, 1).parent / "01").mkdir()
+    assert shop.release(1).manifest.number == 1
+    assert [entry.manifest.number for entry in shop.releases()] == [1]

@@ -22,7 +22,7 @@ and errors never get into it. No command ever asks a question, so every one work
 | exit code | meaning |
 | --- | --- |
 | 0 | all well |
-| 1 | a step or a check failed; nothing was released, readers keep what they have |
+| 1 | a step or a check failed; nothing was released, unless no released table has to do with it (`Released` says) |
 | 2 | wrong usage or configuration; nothing was changed |
 | 3 | a bug in smoll; the message names a log file with the details |
 | 130 | interrupted, by Ctrl-C or by SIGTERM; what was committed stays |

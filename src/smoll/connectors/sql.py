@@ -40,7 +40,7 @@ def discover(
     if EVERY in source.streams:
         try:
             with attach(name, source, root, connection):
-                tables = _dialect(source).tables(name, source, connection)
+                tables = _tables(name, source, connection)
         except LoadError:
             if not known:
                 raise
@@ -58,6 +58,18 @@ def discover(
         )
         for stream, options in chosen.items()
     )
+
+
+def _tables(name: str, source: SqlSource, connection: DuckDBPyConnection) -> Sequence[str]:
+    import duckdb
+
+    dialect = _dialect(source)
+    try:
+        found: Sequence[str] = dialect.tables(name, source, connection)
+    except duckdb.Error as error:
+        text = str(error).splitlines()[0]
+        raise LoadError(f"{name}: cannot list the tables of {dialect.describe(source)}: {text}") from error
+    return found
 
 
 @contextmanager
@@ -96,7 +108,7 @@ def alias(name: str) -> str:
 def check(name: str, source: SqlSource, root: Path, connection: DuckDBPyConnection) -> str:
     """Connect, and find every named table."""
     with attach(name, source, root, connection):
-        tables = set(_dialect(source).tables(name, source, connection))
+        tables = set(_tables(name, source, connection))
     missing = [stream for stream in source.streams if stream != EVERY and stream not in tables]
     if missing:
         raise _no_table(StreamRef(name, missing[0]), source)

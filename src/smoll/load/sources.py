@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,17 +107,18 @@ def _load_source(loading: _Loading, cursor: DuckDBPyConnection, job: Job) -> Non
     cursor.execute("SET enable_progress_bar = true")  # feeds query_progress(); nothing is printed
     cursor.execute("SET enable_progress_bar_print = false")
     context = LoadContext(loading.run, datetime.now(UTC).replace(tzinfo=None), job.source)
-    waiting = list(job.plans)
     try:
-        with job.connector.attach(job.name, job.source, loading.root, cursor):
-            while waiting and not loading.stopped.is_set():
-                loading.emit(StreamFinished(_load_one(loading, cursor, job, waiting[0], context)))
-                del waiting[0]
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(job.connector.attach(job.name, job.source, loading.root, cursor))
+            except SmollError as error:  # the source as a whole cannot be reached
+                for plan in job.plans:
+                    loading.emit(StreamFinished(_failed(plan, error)))
+                return
+            for plan in job.plans:
+                loading.emit(StreamFinished(_load_one(loading, cursor, job, plan, context)))
     except Interrupted:
         return
-    except SmollError as error:  # the source as a whole cannot be reached
-        for plan in waiting:
-            loading.emit(StreamFinished(_failed(plan, error)))
     finally:
         cursor.close()
 
@@ -128,6 +129,8 @@ def _load_one(
     loading.emit(StreamStarted(plan.ref))
     active = _Active(plan.ref, cursor, time.monotonic())
     with loading.lock:
+        if loading.stopped.is_set():
+            raise Interrupted(f"{plan.ref}: interrupted before it began.")
         loading.active[plan.ref] = active
 
     def expect(rows: int | None) -> None:
@@ -164,13 +167,9 @@ def _ticking(loading: _Loading) -> Iterator[None]:
 
     def tick() -> None:
         while not done.wait(_TICK_SECONDS):
-            with loading.lock:
-                current = list(loading.active.values())
-            for active in current:
-                percent = active.connection.query_progress()
-                fraction = percent / 100 if percent >= 0 else None
-                rows = int(active.size * fraction) if active.size and fraction is not None else None
-                loading.emit(StreamProgress(active.ref, rows, fraction, time.monotonic() - active.begun))
+            with loading.lock:  # a stream cannot finish meanwhile, nor its connection close
+                for active in loading.active.values():
+                    loading.emit(_progress(active))
 
     thread = threading.Thread(target=tick, name="progress", daemon=True)
     thread.start()
@@ -181,14 +180,20 @@ def _ticking(loading: _Loading) -> Iterator[None]:
         thread.join()
 
 
+def _progress(active: _Active) -> StreamProgress:
+    percent = active.connection.query_progress()
+    fraction = percent / 100 if percent >= 0 else None
+    rows = int(active.size * fraction) if active.size and fraction is not None else None
+    return StreamProgress(active.ref, rows, fraction, time.monotonic() - active.begun)
+
+
 def _stop(loading: _Loading) -> None:
     """Interrupt every load until none is active: an interrupt between two statements hits nothing."""
     loading.stopped.set()
     while True:
         with loading.lock:
-            current = list(loading.active.values())
-        if not current:
-            return
-        for active in current:
-            active.connection.interrupt()
+            if not loading.active:
+                return
+            for active in loading.active.values():
+                active.connection.interrupt()
         time.sleep(0.05)

@@ -13,7 +13,8 @@ from smoll.project.environment import variables_in
 SHORTEST = 4  # a shorter secret is in every other word, and hiding it would make every message unreadable
 
 _SECRET_NAME = re.compile("PASS|SECRET|TOKEN|KEY|PWD|CREDENTIAL|DSN|AUTH|URL", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"://[^\s/:@]*:(\S*)@")
+_URL_PASSWORD = re.compile(r"://[^\s/:@]*:(\S*)@")  # in a text that goes on behind the URL
+_PASSWORD_OF_URL = re.compile(r"://[^\s/:@]*:(.*)@", re.DOTALL)  # in a value that is the URL and nothing else
 _QUERY_PASSWORD = re.compile(r"[?&](?:ssl)?password=([^&\s#\"']+)", re.IGNORECASE)
 
 
@@ -39,8 +40,10 @@ def find_secrets(text: str, raw: Any, data: Any, dotenv: Mapping[str, str], vari
     for url in (*_urls(raw), *misplaced):
         found |= {variables.get(name, "") for name, _ in variables_in(url)}
     found |= set(_urls(data))
-    for value in (text, *_scalars(data), *dotenv.values()):
-        found |= set(_passwords(value))
+    found |= set(_passwords(text, _URL_PASSWORD))
+    for value in (*_scalars(data), *dotenv.values()):
+        found |= set(_passwords(value, _PASSWORD_OF_URL))
+    found |= {line.strip() for secret in found for line in secret.splitlines()}  # a message may quote one line
     return {secret for secret in found if len(secret) >= SHORTEST}
 
 
@@ -63,8 +66,8 @@ def _forms(secret: str) -> Iterator[str]:
         yield from (repr(text)[1:-1], text.replace("'", "''"), text.replace("\\", "\\\\").replace("'", "\\'"))
 
 
-def _passwords(text: str) -> Iterator[str]:
-    for password in _URL_PASSWORD.findall(text):
+def _passwords(text: str, pattern: re.Pattern[str]) -> Iterator[str]:
+    for password in pattern.findall(text):
         # An unescaped @ may be part of the password or begin something else: hide both readings.
         yield from (password, password.split("@")[0])
     yield from _QUERY_PASSWORD.findall(text)

@@ -53,6 +53,11 @@ def _check_url(url: SecretStr) -> SecretStr:
         urlsplit(text).port  # noqa: B018  (it parses when asked)
     except ValueError:
         raise complaint("the URL has a broken host or port", f"{hint}; escape @ : / in a password with %") from None
+    parts = urlsplit(text)
+    if re.search(r"\s", text) or "@" in parts.path + parts.query + parts.fragment:
+        raise complaint(
+            "the URL holds a character that must be escaped", "write %20 for a blank, %2F %3F %23 for / ? #"
+        )
     return url
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _STORAGE = "v1.0.0"
 """The oldest storage version that DuckDB 1.x drivers of BI tools can open."""
 _RELEASE = "__smoll_release"
+_FULL = " Free some space, then run again."
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def build_release(
     except (duckdb.Error, OSError) as error:
         raise ReleaseError(
             f"Release {manifest.number} could not be built: {str(error).splitlines()[0]}",
-            hint="Readers still see the release before. Free some space if the disk is full, then run again.",
+            hint=f"Readers still see the release before.{_FULL if 'space' in str(error) else ''}",
         ) from error
     return complete
 

@@ -37,7 +37,8 @@ def numbers(layout: Layout) -> list[int]:
     """The numbers of all complete releases, ascending."""
     if not layout.releases.is_dir():
         return []
-    return sorted(int(path.name) for path in layout.releases.iterdir() if path.name.isdecimal() and path.is_dir())
+    found = [path.name for path in layout.releases.iterdir() if path.name.isdecimal() and path.is_dir()]
+    return sorted(int(name) for name in found if name == str(int(name)))
 
 
 def read_manifest(layout: Layout, number: int) -> ReleaseManifest:
@@ -128,15 +129,14 @@ def next_number(layout: Layout) -> int:
 
 def entries(layout: Layout) -> tuple[ReleaseEntry, ...]:
     """All releases, the newest first."""
+    return tuple(entry(layout, number) for number in reversed(numbers(layout)))
+
+
+def entry(layout: Layout, number: int) -> ReleaseEntry:
+    """One release as a list shows it. Raises UsageError where there is none of this number."""
     current = _named_by_current(layout)
-    held = read_hold(layout) is not None
-    return tuple(entry(layout, number, current, held) for number in reversed(numbers(layout)))
-
-
-def entry(layout: Layout, number: int, current: int | None, held: bool) -> ReleaseEntry:
-    """One release as a list shows it."""
     path = (layout.releases / str(number)).relative_to(layout.root).as_posix()
-    waiting = held and (current is None or number > current)
+    waiting = read_hold(layout) is not None and (current is None or number > current)
     return ReleaseEntry(read_manifest(layout, number), path, number == current, waiting)
 
 
@@ -228,13 +228,12 @@ def resume(layout: Layout) -> int:
     return newest
 
 
-def prune(layout: Layout, keep: int) -> list[int]:
-    """Remove the oldest releases beyond `keep`; never ``current`` or a newer one. Returns what was removed."""
+def prune(layout: Layout, keep: int) -> None:
+    """Remove the oldest releases beyond `keep`; never ``current`` or a newer one."""
     current = _named_by_current(layout)
     candidates = [n for n in numbers(layout)[:-keep] if current is not None and n < current]
     for number in candidates:
         _discard(layout, layout.releases / str(number))
-    return candidates
 
 
 def clean(layout: Layout) -> list[str]:

@@ -127,13 +127,14 @@ class Ledger:
             _touch(db, run, [table_key(table)])
 
     def finish_load(self, run: int, result: StreamResult) -> None:
-        loaded = datetime.now(UTC).isoformat() if result.status == "loaded" else None
+        loaded = None if result.status == "failed" else datetime.now(UTC).isoformat()
         with self._write() as db:
             db.execute(
                 """INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?)
                 ON CONFLICT DO UPDATE SET schema_name = excluded.schema_name, table_name = excluded.table_name,
-                  total = CASE WHEN excluded.status = 'loaded' THEN excluded.total ELSE total END,
-                  loaded = coalesce(excluded.loaded, loaded), run = excluded.run, status = excluded.status""",
+                  total = CASE WHEN excluded.status = 'failed' THEN total ELSE excluded.total END,
+                  loaded = coalesce(CASE WHEN excluded.status = 'loaded' THEN excluded.loaded END, loaded,
+                    excluded.loaded), run = excluded.run, status = excluded.status""",
                 (
                     *(result.ref.source, result.ref.stream, result.table.schema, result.table.name),
                     *(result.total, loaded, run, result.status),
@@ -187,10 +188,16 @@ class Ledger:
 
     # --- which warehouse all this is about
 
-    def warehouse(self) -> tuple[str, int]:
-        """The identity of the warehouse that the ledger speaks of, and the last run that opened it."""
+    def warehouse(self) -> tuple[str, set[int]]:
+        """The identity of the warehouse that the ledger speaks of, and the runs that may have opened it last."""
         rows = dict(self._all("SELECT key, value FROM meta WHERE key LIKE 'warehouse%'"))
-        return str(rows.get("warehouse", "")), int(rows.get("warehouse_run", 0))
+        runs = {int(rows[key]) for key in ("warehouse_run", "warehouse_next") if key in rows}
+        return str(rows.get("warehouse", "")), runs
+
+    def announce_run(self, run: int) -> None:
+        """Note that `run` is about to write its number into the warehouse."""
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('warehouse_next', ?)", (str(run),))
 
     def set_warehouse(self, identity: str, run: int) -> None:
         with self._write() as db:

@@ -21,6 +21,7 @@ from smoll.errors import LockedError, StateError
 from smoll.model import Holder
 
 _POLL_SECONDS = 0.1
+_TRIES = 5
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def project_lock(
     handle = _open(path)
     try:
         told: Holder | None = None
-        while not _try_lock(handle):
+        while not _try_briefly(handle):
             holder = _read_holder(path)
             if not wait:
                 raise LockedError(
@@ -64,7 +65,6 @@ def project_lock(
             if holder != told and on_wait:
                 on_wait(holder)
                 told = holder
-            time.sleep(_POLL_SECONDS)
         _write_holder(handle, command)
         yield
     finally:
@@ -95,6 +95,15 @@ def _open(path: Path) -> int:
         raise StateError(
             f"Cannot take the project's lock {path}: {error.strerror}.", hint="Make the folder writable."
         ) from error
+
+
+def _try_briefly(handle: int) -> bool:
+    """Try a few times: somebody who only looks (`current_holder`) has the lock for a moment."""
+    for _ in range(_TRIES):
+        if _try_lock(handle):
+            return True
+        time.sleep(_POLL_SECONDS / _TRIES)
+    return False
 
 
 def _try_lock(handle: int) -> bool:

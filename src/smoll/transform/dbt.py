@@ -35,16 +35,27 @@ _QUIET = (
     "--log-level-file=none",
 )
 _CANCEL_SECONDS = 0.2
+HOOK = "operation"
+"""dbt's resource type of a hook."""
 _PASSED = {"pass": "pass", "success": "pass", "warn": "warn", "fail": "fail", "error": "error"}
 
 
 @dataclass(frozen=True)
 class Dbt:
-    """A parsed dbt project: its graph, and what can be asked of it."""
+    """A parsed dbt project: its graph, and what can be asked of it.
+
+    ``session`` is SQL that gives a connection the settings and extensions under which dbt works.
+    """
 
     graph: Graph
+    session: tuple[str, ...]
     _manifest: Any
     _call: _Call
+    _has_selectors: bool
+
+    def everything(self) -> frozenset[str]:
+        """What dbt takes without a selection: all, or what a default selector in ``selectors.yml`` names."""
+        return self.select("") if self._has_selectors else frozenset(self.graph.nodes)
 
     def select(self, select: str, exclude: str = "") -> frozenset[str]:
         """The ids that a selection in dbt's syntax names: models, seeds, snapshots, tests and sources.
@@ -57,7 +68,7 @@ class Dbt:
         command = ["ls", "--output=json", "--output-keys=unique_id", *_selection(select, exclude)]
         result = self._call(command, self._manifest)
         if not result.success:
-            raise UsageError(f"dbt does not understand the selection: {_first_line(result.exception)}")
+            raise UsageError(f"dbt does not understand the selection: {_plain(str(result.exception))}")
         return frozenset(json.loads(line)["unique_id"] for line in result.result or ())
 
     def build(
@@ -73,7 +84,7 @@ class Dbt:
         Raises
         ------
         TransformError
-            dbt itself or a hook failed. A model or test that fails is a result, not an error.
+            dbt itself failed. A model, test or hook that fails is a result, not an error.
         Interrupted
             dbt was asked to stop; what it had built stays.
         """
@@ -85,7 +96,6 @@ class Dbt:
             _close_connections()
         if result.result is None:
             raise _failure("dbt could not build the project", result.exception)
-        _raise_for_hooks(result.result.results)
         return _results(self.graph, result.result.results)
 
 
@@ -124,7 +134,8 @@ def open_dbt(
         raise _failure("dbt cannot parse the project", result.exception)
     if "'" in str(folder):
         _load_seeds_without_path(result.result)
-    return Dbt(read_manifest(result.result), result.result, call)
+    has_selectors = (folder / "selectors.yml").is_file()
+    return Dbt(read_manifest(result.result), profile.session, result.result, call, has_selectors)
 
 
 @contextlib.contextmanager
@@ -135,7 +146,8 @@ def _without_garbage_collection() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
+        if not gc.get_freeze_count():  # once: a second freeze would keep the first project for ever
+            gc.freeze()
         if enabled:
             gc.enable()
 
@@ -291,19 +303,13 @@ def _finished(node: GraphNode, status: str, seconds: float, message: str | None,
     return NodeFinished(_built(node, status, seconds, message))
 
 
-def _raise_for_hooks(results: Sequence[Any]) -> None:
-    """An on-run-start or on-run-end hook is no node of the graph, and yet dbt fails where it fails."""
-    for result in results:
-        if result.node.resource_type == "operation" and str(result.status) in ("error", "fail"):
-            raise TransformError(f"dbt: the hook {result.node.name} failed: {_plain(result.message)}")
-
-
 def _results(graph: Graph, results: Sequence[Any]) -> tuple[tuple[NodeResult, ...], tuple[CheckResult, ...]]:
     nodes: list[NodeResult] = []
     checks: list[CheckResult] = []
     for result in results:
         node = graph.nodes.get(result.node.unique_id)
         if node is None:
+            nodes += _hook(result)
             continue
         arguments = (node, str(result.status), float(result.execution_time), result.message)
         if node.is_check:
@@ -311,6 +317,13 @@ def _results(graph: Graph, results: Sequence[Any]) -> tuple[tuple[NodeResult, ..
         else:
             nodes.append(_built(*arguments))
     return tuple(nodes), tuple(checks)
+
+
+def _hook(result: Any) -> Iterator[NodeResult]:
+    """An on-run-start or on-run-end hook is no node of the graph, and yet dbt fails where it fails."""
+    hook = result.node
+    if hook.resource_type == "operation" and str(result.status) in ("error", "fail"):
+        yield NodeResult(hook.unique_id, hook.name, HOOK, "error", message=_plain(result.message))
 
 
 def _built(node: GraphNode, status: str, seconds: float, message: str | None) -> NodeResult:
@@ -339,7 +352,3 @@ def _failure(what: str, exception: BaseException | None) -> TransformError:
     if "dbt deps" in text:
         hint = "Install the project's packages with `dbt deps`, then run again."
     return TransformError(f"{what}: {text.strip()}", hint=hint)
-
-
-def _first_line(exception: BaseException | None) -> str:
-    return str(exception).strip().splitlines()[0] if exception else "no reason given"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smoll.errors import TransformError
+from smoll.model import literal, quote
 from smoll.warehouse import Settings
 
 TARGET = "smoll"
@@ -17,10 +18,14 @@ _TAKEN_OVER = ("schema", "threads", "settings", "extensions")
 
 @dataclass(frozen=True)
 class Profile:
-    """The generated profile as a mapping, and what a person should know of the profile it replaces."""
+    """The generated profile as a mapping, and what a person should know of the profile it replaces.
+
+    ``session`` is SQL that gives another connection the same settings and extensions.
+    """
 
     content: Mapping[str, Any]
     notes: tuple[str, ...]
+    session: tuple[str, ...]
 
 
 def read_profile_name(project_file: Path) -> str:
@@ -40,7 +45,7 @@ def make_profile(folder: Path, name: str, warehouse: Path, settings: Settings, t
     """
     user, notes = _user_output(folder / "profiles.yml", name)
     own = settings.as_dict()
-    theirs = {key: value for key, value in user.get("settings", {}).items() if key.lower() not in own}
+    theirs = {key: value for key, value in (user.get("settings") or {}).items() if key.lower() not in own}
     output = {
         "type": "duckdb",
         "path": str(warehouse),
@@ -53,7 +58,13 @@ def make_profile(folder: Path, name: str, warehouse: Path, settings: Settings, t
     }
     if "extensions" in user:
         output["extensions"] = user["extensions"]
-    return Profile({name: {"target": TARGET, "outputs": {TARGET: output}}}, notes)
+    extensions = [item if isinstance(item, str) else str(item["name"]) for item in user.get("extensions") or ()]
+    session = [f"LOAD {quote(item)}" for item in extensions]
+    session += [f"SET {quote(str(key))} = {literal(str(value))}" for key, value in theirs.items()]
+    return Profile({name: {"target": TARGET, "outputs": {TARGET: output}}}, notes, tuple(session))
+
+
+_KINDS = {dict: "mapping", list: "list"}
 
 
 def _user_output(path: Path, name: str) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -66,7 +77,10 @@ def _user_output(path: Path, name: str) -> tuple[dict[str, Any], tuple[str, ...]
     chosen = outputs.get(profile.get("target")) or next(iter(outputs.values()))
     if not isinstance(chosen, dict):
         return {}, (f"{path.name}: profile {name!r} holds no output; it is not used.",)
-    taken = {key: value for key, value in chosen.items() if key in _TAKEN_OVER}
+    taken = {key: value for key, value in chosen.items() if key in _TAKEN_OVER and value is not None}
+    for key, kind in (("settings", dict), ("extensions", list)):
+        if not isinstance(taken.get(key, kind()), kind):
+            raise TransformError(f"{path}: {key} of profile {name!r} is no {_KINDS[kind]}.", hint="Mend it there.")
     notes = [f"{path.name}: {key} is a template and is not used." for key, value in taken.items() if "{{" in str(value)]
     if str(chosen.get("type", "duckdb")) != "duckdb":
         notes.append(f"{path.name}: type {chosen['type']} is not used; smoll builds in its DuckDB warehouse.")
@@ -80,7 +94,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     from ruamel.yaml.error import YAMLError
 
     try:
-        data = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        yaml = YAML(typ="safe", pure=True)
+        yaml.allow_duplicate_keys = True  # as dbt has it
+        data = yaml.load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise TransformError(f"{path} cannot be read: {error}") from error
     return data if isinstance(data, dict) else {}

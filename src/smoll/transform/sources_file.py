@@ -25,14 +25,19 @@ def write_sources_file(folder: Path, plans: Sequence[StreamPlan]) -> None:
         The file cannot be written.
     """
     paths = read_yaml(folder / "dbt_project.yml").get("model-paths") or ["models"]
-    target = folder / paths[0] / NAME
     declared = set(_declared(folder, paths))
     sources: dict[str, list[StreamPlan]] = {}
     for plan in plans:
         named = TableRef(plan.ref.source, plan.table.name)
         if plan.table not in declared and named not in declared:
             sources.setdefault(plan.ref.source, []).append(plan)
-    _write_if_changed(target, _HEAD + _render(sources) if sources else "")
+    _write_if_changed(sources_file(folder), _HEAD + _render(sources) if sources else "")
+
+
+def sources_file(folder: Path) -> Path:
+    """Where the generated file lies: in the first model path of the dbt project in `folder`."""
+    paths = read_yaml(folder / "dbt_project.yml").get("model-paths") or ["models"]
+    return folder / str(paths[0]) / NAME
 
 
 def _render(sources: dict[str, list[StreamPlan]]) -> str:
@@ -52,7 +57,7 @@ def _declared(folder: Path, paths: Iterable[str]) -> Iterable[TableRef]:
     """What the user's YAML declares, both as schema.table and as source.table."""
     for path in paths:
         for file in sorted([*(folder / path).rglob("*.yml"), *(folder / path).rglob("*.yaml")]):
-            if file.name == NAME:
+            if file.name == NAME or b"sources" not in file.read_bytes():  # to parse all of a large project is slow
                 continue
             for source in read_yaml(file).get("sources") or []:
                 yield from _tables(source)
