@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Callable, Iterator, Set
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterator, Set
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from smoll.check import known_checks, refusals, remedy
 from smoll.errors import TransformError, UsageError
 from smoll.events import Listener, ReleaseStarted
+from smoll.interrupts import interruptible
 from smoll.model import Refusal, ReleasedTable, ReleaseManifest, ReleaseOutcome, ReleaseStatus
 from smoll.release import (
     Candidate,
@@ -73,7 +73,7 @@ def publish(
             return ReleaseOutcome("refused", refusals=tuple(missing))
         emit(ReleaseStarted(len(nodes)))
         candidates = [_candidate(config, dbt, node, views) for node in nodes]
-        tables = _interruptible(warehouse, lambda: hash_tables(warehouse, candidates))
+        tables = interruptible(warehouse, lambda: hash_tables(warehouse, candidates))
         same = _same_as_newest(layout, tables)
         if same is not None:
             return _unchanged(config, layout, same)
@@ -90,22 +90,9 @@ def publish(
             git_commit=commit,
             git_dirty=dirty,
         )
-        _interruptible(warehouse, lambda: build_release(warehouse, layout, manifest, candidates))
+        interruptible(warehouse, lambda: build_release(warehouse, layout, manifest, candidates))
     published = put_forward(layout, manifest.number, config.release.keep)
     return _outcome(layout, "published" if published else "staged", manifest.number)
-
-
-def _interruptible(connection: DuckDBPyConnection, work: Callable[[], T]) -> T:
-    """Do work so that Ctrl-C ends its query: in the main thread DuckDB hears of a signal only between two tasks."""
-    with ThreadPoolExecutor(1, "release") as pool:
-        future = pool.submit(work)
-        try:
-            return future.result()
-        except BaseException:
-            while not future.done():  # an interrupt between two statements hits nothing
-                connection.interrupt()
-                wait([future], 0.05)
-            raise
 
 
 def released_nodes(config: ProjectConfig, dbt: Dbt) -> list[GraphNode]:

@@ -5,15 +5,12 @@ It knows no orchestrator and no screen: whoever wants to see something listens t
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from smoll.errors import Interrupted, SmollError, UsageError
@@ -29,6 +26,7 @@ from smoll.events import (
     StreamFinished,
     TransformStarted,
 )
+from smoll.interrupts import noticing_interrupts, stop_if
 from smoll.load import Job, load_sources
 from smoll.model import (
     CheckResult,
@@ -154,7 +152,7 @@ def _run_locked(config: ProjectConfig, layout: Layout, ledger: Ledger, request: 
 
 def _steps(session: _Session, request: Request, progress: _Progress) -> tuple[RunStatus, BaseException | None]:
     """Do the steps in order; say how it ended. Foreign exceptions pass: they are bugs, with a log of their own."""
-    with _noticing_interrupts() as interrupted:
+    with noticing_interrupts() as interrupted:
         try:
             return _load_build_release(session, request, progress, interrupted), None
         except (KeyboardInterrupt, Interrupted) as error:
@@ -168,38 +166,6 @@ def _steps(session: _Session, request: Request, progress: _Progress) -> tuple[Ru
             raise
 
 
-@contextmanager
-def _noticing_interrupts() -> Iterator[threading.Event]:
-    """Give an event that is set when Ctrl-C (or a signal that is treated alike) comes.
-
-    The KeyboardInterrupt may strike inside dbt or DuckDB, which make an ordinary error of it or swallow it.
-    """
-    interrupted = threading.Event()
-
-    def notice(number: int, frame: FrameType | None) -> None:
-        interrupted.set()
-        signal.default_int_handler(number, frame)
-
-    is_main = threading.current_thread() is threading.main_thread()
-    watched = [
-        number
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if is_main and signal.getsignal(number) is signal.default_int_handler
-    ]
-    for number in watched:
-        signal.signal(number, notice)
-    try:
-        yield interrupted
-    finally:
-        for number in watched:
-            signal.signal(number, signal.default_int_handler)
-
-
-def _go_on(interrupted: threading.Event) -> None:
-    if interrupted.is_set():
-        raise Interrupted("The run was interrupted.")
-
-
 def _load_build_release(
     session: _Session, request: Request, progress: _Progress, interrupted: threading.Event
 ) -> RunStatus:
@@ -208,7 +174,7 @@ def _load_build_release(
         jobs = find_jobs(config, warehouse, session.ledger.streams())
         reload = parse_reload(jobs, request.reload)
         dbt, chosen = _parse_and_load(session, warehouse, jobs, reload, request, progress)
-    _go_on(interrupted)
+    stop_if(interrupted)
     if any(stream.status == "failed" for stream in progress.streams):
         return "failed"
     if dbt is None:
@@ -216,7 +182,7 @@ def _load_build_release(
         return "ok"
     released_nodes(config, dbt)  # a mistake in `release.select` is told before anything is built
     _build(session, dbt, chosen, request, progress, interrupted)
-    _go_on(interrupted)
+    stop_if(interrupted)
     if any(node.kind == HOOK for node in progress.nodes):
         return "failed"
     progress.release = publish(config, session.layout, session.settings, session.ledger, dbt, progress.run, emit)
