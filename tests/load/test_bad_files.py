@@ -62,7 +62,7 @@ def test_a_file_name_that_is_not_utf_8_is_refused(make_project: MakeProject) -> 
     project = make_project(files_yml("data/*.csv"), {"data/t.csv": "a\n1\n"})
     (project.config.root / os.fsdecode(b"data/caf\xe9.csv")).write_text("a\n1\n", encoding="utf-8")
 
-    refused(project, "s.t", r"the name data/caf\udce9.csv is not UTF-8", "Rename")
+    refused(project, "s.t", r"the name data/caf\xe9.csv is not UTF-8", "Rename")
 
 
 def test_of_many_files_the_bad_one_is_named(make_project: MakeProject) -> None:

@@ -151,6 +151,7 @@ def test_a_fixed_type_that_cannot_be_is_refused(
     refused(project, "s.t", *parts)
 
 
+MIDNIGHT = datetime.datetime(2024, 1, 1)
 CHANGES = [
     ("1", "x", "VARCHAR", ["1", "x"]),
     ("1", "1.5", "DOUBLE", [1.0, 1.5]),
@@ -160,6 +161,7 @@ CHANGES = [
     ("true", "1", "VARCHAR", ["1", "true"]),
     ("", "1", "BIGINT", [1, None]),
     ("2024-01-01", "2024-01-01 10:00:00", "TIMESTAMP", None),
+    ("2024-01-01 10:00:00", "2024-01-01", "TIMESTAMP", [MIDNIGHT, MIDNIGHT + datetime.timedelta(hours=10)]),
     ("1.25", "12345678901234567.89", "VARCHAR", ["1.25", "12345678901234567.89"]),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ from support import MakeProject, files_yml, load, parquet, raw, refused, reopen,
 
 PARQUET = "data/1.parquet"
 BIG = 2**53 + 1
+MIDNIGHT, TEN = datetime.datetime(2024, 1, 1), datetime.datetime(2024, 1, 1, 10)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +148,7 @@ def test_a_text_of_json_becomes_no_number_because_the_table_has_numbers(
         ("x", "2::BIGINT", "VARCHAR", ["2", "x"]),
         ("", "2::BIGINT", "BIGINT", [2, None]),
         (str(BIG), "1.5::DOUBLE", "VARCHAR", ["1.5", str(BIG)]),
+        ("2024-01-01", "TIMESTAMP '2024-01-01 10:00'", "TIMESTAMP", [MIDNIGHT, TEN]),
     ],
 )
 def test_text_and_typed_files_of_one_stream_meet_in_the_type_that_holds_both(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -158,7 +159,7 @@ def _expand(plan: StreamPlan, pattern: str, root: Path) -> Iterable[Path]:
 
 
 def _stat(plan: StreamPlan, path: Path, name: str) -> DataFile:
-    shown = name.encode("utf-8", "backslashreplace").decode()
+    shown = os.fsencode(name).decode("utf-8", "backslashreplace")
     if shown != name:
         raise stream_error(plan, f"the name {shown} is not UTF-8.", "Rename the file.")
     try:

@@ -69,10 +69,10 @@ def describe(source: SqlSource) -> str:
     return f"the Postgres database {place} (schema {source.source_schema})"
 
 
-def tables(name: str, source: SqlSource, connection: DuckDBPyConnection) -> list[str]:
+def tables(alias: str, source: SqlSource, connection: DuckDBPyConnection) -> list[str]:
     """Tables, views and partitioned tables of the source's schema; partitions come with their parent."""
     sql = _TABLES.format(schema=literal(source.source_schema))
-    return [row[0] for row in _query(f"__source_{name}", sql, connection)]
+    return [row[0] for row in _query(alias, sql, connection)]
 
 
 def columns(table: str, source: SqlSource, alias: str, connection: DuckDBPyConnection) -> tuple[PartColumn, ...]:

@@ -65,7 +65,7 @@ def _tables(name: str, source: SqlSource, connection: DuckDBPyConnection) -> Seq
 
     dialect = _dialect(source)
     try:
-        found: Sequence[str] = dialect.tables(name, source, connection)
+        found: Sequence[str] = dialect.tables(alias(name), source, connection)
     except duckdb.Error as error:
         text = str(error).splitlines()[0]
         raise LoadError(f"{name}: cannot list the tables of {dialect.describe(source)}: {text}") from error

@@ -39,10 +39,10 @@ def describe(source: SqlSource) -> str:
     return f"the SQLite file {source.url.get_secret_value().removeprefix('sqlite:///')}"
 
 
-def tables(name: str, source: SqlSource, connection: DuckDBPyConnection) -> list[str]:
+def tables(alias: str, source: SqlSource, connection: DuckDBPyConnection) -> list[str]:
     """Tables and views of the file."""
     sql = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite!_%' ESCAPE '!'"
-    statement = f"SELECT * FROM sqlite_query({literal(f'__source_{name}')}, {literal(sql + ' ORDER BY name')})"
+    statement = f"SELECT * FROM sqlite_query({literal(alias)}, {literal(sql + ' ORDER BY name')})"
     return [row[0] for row in connection.execute(statement).fetchall()]
 
 

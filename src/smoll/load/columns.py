@@ -24,14 +24,15 @@ class Shape:
 
     ``columns`` maps every data column of the table to its type, ``names`` the source's column names (in lower
     case: files of one stream may spell them differently) to the table's, ``stored`` the table's columns before the
-    load to their types; ``common`` are the columns that both the table had and the source has. ``notes`` are for
-    people.
+    load to their types; ``common`` are the columns that both the table had and the source has, ``texts`` the types
+    found for columns of text, by the source's name in lower case. ``notes`` are for people.
     """
 
     columns: dict[str, str]
     names: dict[str, str]
     stored: dict[str, str]
     common: tuple[str, ...] = ()
+    texts: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def quoted(self, source_name: str) -> str:
@@ -46,7 +47,11 @@ class Shape:
     def _value(self, name: str, kind: str, column: PartColumn | None) -> str:
         if column is None:
             return f"CAST(NULL AS {kind}) AS {quote(name)}"
-        return f"{exact_cast(quote(column.name), column.type or 'VARCHAR', kind)} AS {quote(name)}"
+        value, own = quote(column.name), column.type or "VARCHAR"
+        found = self.texts.get(column.name.lower()) if column.type is None else None
+        if found and kind not in (found, "VARCHAR"):  # a day among timestamps: a text fits its own type only
+            value, own = exact_cast(value, own, found), found
+        return f"{exact_cast(value, own, kind)} AS {quote(name)}"
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,8 @@ def resolve(
     names = target_names(plan, list(brought), context)
     stored = {} if forget else stored_columns(connection, plan, context)
     here = {name.lower() for name in stored}
-    gone_too = [name for name in plan.columns if apply_naming(context.source, name).lower() in here]
-    fixed = _fixed_types(connection, plan, [*brought, *gone_too] if brought else [])
+    gone = {name: None for name in plan.columns if apply_naming(context.source, name).lower() in here}
+    fixed = _fixed_types(connection, plan, brought | gone if brought else {})
     # Where a column of text has no value yet, its type was only a guess.
     known = {
         name.lower(): kind
@@ -115,7 +120,7 @@ def resolve(
     before = {name: known.get(names[name.lower()].lower()) for name in brought}
     texts = [text for column in brought.values() if (text := column.text) and column.name not in fixed]
     types = _text_types(connection, parts, texts, before, exact)
-    shape = Shape({}, names, stored)
+    shape = Shape({}, names, stored, texts={name.lower(): kind for name, kind in types.items() if kind})
     for column in brought.values():
         name = _stored_name(stored, names[column.name.lower()])
         kind = before[column.name]
