@@ -9,7 +9,8 @@ UV ?= uv
 export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # pip asks rustc for its version, and rustup's rustc writes settings into the home folder when it finds none.
-INSTALL := TMPDIR=$(CURDIR)/.cache/tmp RUSTUP_HOME=$(CURDIR)/.cache/rustup $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation
+export RUSTUP_HOME := $(CURDIR)/.cache/rustup
+INSTALL := TMPDIR=$(CURDIR)/.cache/tmp $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation
 LOCKED := $(INSTALL) --require-hashes
 
 .DEFAULT_GOAL := help
