@@ -312,8 +312,13 @@ sources:
     result = project.run()
 
     assert result.status == "failed"
-    assert [stream.status for stream in result.streams] == ["failed", "failed", "loaded"]
-    error = result.streams[0].error
+    streams = {str(stream.ref): stream for stream in result.streams}  # in the order in which they finish
+    assert {ref: stream.status for ref, stream in streams.items()} == {
+        "s.t": "failed",
+        "s.u": "failed",
+        "f.t": "loaded",
+    }
+    error = streams["s.t"].error
     assert "127.0.0.1:1/shop" in error
     assert "refused" in error
     assert "running" in error
