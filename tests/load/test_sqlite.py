@@ -181,6 +181,27 @@ def test_a_cursor_of_numbers_and_texts_is_refused(make_project: MakeProject, oth
     refused(project, "s.t", "the cursor 'id'", "integer", "numbers only")
 
 
+def test_a_cursor_of_numbers_that_became_texts_asks_for_a_reload(make_project: MakeProject) -> None:
+    project = make_project(sql_yml(URL, {"t": {"mode": "append", "cursor": "id"}}))
+    execute(project, "CREATE TABLE t (id); INSERT INTO t VALUES (8), (9);")
+    load(project)
+    execute(project, "UPDATE t SET id = '10'")
+
+    refused(project, "the cursor 'id'", "stored as text", "--reload s.t")
+
+    assert load(project, reload=["s.t"]).total == 2
+
+
+def test_a_cursor_of_texts_may_begin_without_a_value(make_project: MakeProject) -> None:
+    project = make_project(sql_yml(URL, {"t": {"mode": "append", "cursor": "at"}}))
+    execute(project, "CREATE TABLE t (id INTEGER, at DATE); INSERT INTO t VALUES (1, NULL);")
+    load(project)
+    execute(project, "INSERT INTO t VALUES (2, '2024-01-01')")
+
+    assert load(project).rows == 1
+    assert load(project).rows == 0
+
+
 def test_another_cursor_loads_everything_anew(make_project: MakeProject) -> None:
     project = make_project(sql_yml(URL, {"t": {"mode": "append", "cursor": "id"}}))
     execute(project, "CREATE TABLE t (id INTEGER, at INTEGER); INSERT INTO t VALUES (8, 1), (9, 2);")

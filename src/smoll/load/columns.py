@@ -128,7 +128,7 @@ def resolve(
         found = fixed.get(column.name) or _agree(connection, plan, column, types.get(column.name), table)
         shape.columns[name] = found or "VARCHAR"
         if column.name == plan.cursor and not plan.has_files:
-            _refuse_text_cursor(plan, column, found)
+            _refuse_text_cursor(connection, plan, column, table, found)
     shape.common = tuple(name for name in shape.columns if name in stored)
     _compare(shape, plan)
     if brought:  # a file of JSON without a record has no columns, and no rows that would need them
@@ -249,15 +249,20 @@ def _refuse_misfit(connection: DuckDBPyConnection, column: _Brought, kind: str) 
             )
 
 
-def _refuse_text_cursor(plan: StreamPlan, column: _Brought, kind: str | None) -> None:
+def _refuse_text_cursor(
+    connection: DuckDBPyConnection, plan: StreamPlan, column: _Brought, table: _Side | None, kind: str | None
+) -> None:
     """As text, 9 is higher than 10: rows would be lost, or loaded again and again."""
     is_text = all((own.type or own.among) in ("VARCHAR", ("VARCHAR",)) for _, own in column.members)
-    if kind == "VARCHAR" and not is_text:
+    if is_text:
+        refused = table is not None and table.kind != "VARCHAR" and not _is_all_null(connection, plan, table.name)
+    else:
+        refused = kind == "VARCHAR"
+    if refused:
         raise LoadError(
-            f"{plan.ref}: the cursor {column.name!r} is no text in the source, and would be stored as text, where "
-            "its order is another.",
-            hint=f"Remove it from `columns` in smoll.yml and run smoll run --reload {plan.ref}, or choose another "
-            "`cursor`.",
+            f"{plan.ref}: the cursor {column.name!r} would be stored as text, and its values are, or were, none: "
+            "texts have another order.",
+            hint=f"Remove it from `columns`, or choose another `cursor`, then smoll run --reload {plan.ref}",
         )
 
 
