@@ -245,15 +245,19 @@ def _load(
             progress.streams = (*progress.streams, event.result)
             session.ledger.finish_load(progress.run, event.result)
 
-    load_sources(
-        warehouse,
-        jobs,
-        session.config.root,
-        progress.run,
-        reload=reload,
-        before_commit=touched,
-        emit=_one_at_a_time(listen),
-    )
+    order = [plan.ref for job in jobs for plan in job.plans]
+    try:
+        load_sources(
+            warehouse,
+            jobs,
+            session.config.root,
+            progress.run,
+            reload=reload,
+            before_commit=touched,
+            emit=_one_at_a_time(listen),
+        )
+    finally:  # sources finish in any order
+        progress.streams = tuple(sorted(progress.streams, key=lambda result: order.index(result.ref)))
 
 
 def _build(
