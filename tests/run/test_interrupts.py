@@ -32,8 +32,14 @@ def _interrupt_when(project: smoll.Project, event: str, number: signal.Signals) 
     """Start `smoll run`; once its log tells of `event`, send the signal. Returns exit code and output."""
     command = [sys.executable, "-m", "smoll", "--project", str(project.config.root), "run"]
     log = project.config.root / ".smoll" / "logs" / "run-2.log"
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True) as run:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    ) as run:
         end = time.monotonic() + 120
         while not (log.exists() and event in log.read_text()):
             assert run.poll() is None, run.communicate()
