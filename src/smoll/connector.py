@@ -110,6 +110,20 @@ def snake_case(name: str) -> str:
     return re.sub(r"\W+", "_", parted).strip("_").lower() or "_"
 
 
+def plan_stream(source: Source, ref: StreamRef, options: Any, *, has_files: bool = False) -> StreamPlan:
+    """Make the plan of a stream from its options, with the table's name where they leave it out."""
+    return StreamPlan(
+        ref=ref,
+        table=TableRef(source.schema_name, options.table or apply_naming(source, ref.stream)),
+        mode=options.mode,
+        key=options.key,
+        cursor=options.cursor,
+        columns=options.columns,
+        options=options,
+        has_files=has_files,
+    )
+
+
 class Connector(Protocol):
     """The functions of a connector module."""
 

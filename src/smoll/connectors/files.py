@@ -17,11 +17,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoll.connector import FILE_COLUMN, SCALARS, Extract, Part, PartColumn, StreamPlan, apply_naming
+from smoll.connector import FILE_COLUMN, SCALARS, Extract, Part, PartColumn, StreamPlan, plan_stream
 from smoll.connectors import csv_files, json_files
 from smoll.connectors.data_file import DataFile, file_name_sql, label, named, paths_sql, stream_error
 from smoll.errors import LoadError
-from smoll.model import StreamRef, TableRef, quote
+from smoll.model import StreamRef, quote
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -50,16 +50,7 @@ def discover(
 ) -> tuple[StreamPlan, ...]:
     """The streams are those of the configuration."""
     return tuple(
-        StreamPlan(
-            ref=StreamRef(name, stream),
-            table=TableRef(source.schema_name or f"raw_{name}", options.table or apply_naming(source, stream)),
-            mode=options.mode,
-            key=options.key,
-            cursor=options.cursor,
-            columns=options.columns,
-            options=options,
-            has_files=True,
-        )
+        plan_stream(source, StreamRef(name, stream), options, has_files=True)
         for stream, options in source.streams.items()
     )
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoll.connector import Extract, PartColumn, StreamPlan, apply_naming
+from smoll.connector import Extract, PartColumn, StreamPlan, plan_stream
 from smoll.connectors import postgres, sqlite
 from smoll.errors import LoadError
-from smoll.model import StreamRef, TableRef, quote
+from smoll.model import StreamRef, quote
 from smoll.project import EVERY
 
 if TYPE_CHECKING:
@@ -46,18 +46,7 @@ def discover(
                 raise
             tables = known
         chosen |= {table: source.streams[EVERY] for table in tables if table not in chosen}
-    return tuple(
-        StreamPlan(
-            ref=StreamRef(name, stream),
-            table=TableRef(source.schema_name or f"raw_{name}", options.table or apply_naming(source, stream)),
-            mode=options.mode,
-            key=options.key,
-            cursor=options.cursor,
-            columns=options.columns,
-            options=options,
-        )
-        for stream, options in chosen.items()
-    )
+    return tuple(plan_stream(source, StreamRef(name, stream), options) for stream, options in chosen.items())
 
 
 def _tables(name: str, source: SqlSource, connection: DuckDBPyConnection) -> Sequence[str]:
