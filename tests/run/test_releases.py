@@ -413,3 +413,10 @@ def test_a_sound_release_is_shown_though_current_leads_nowhere(shop: smoll.Proje
     (_folder(shop, 1).parent / "01").mkdir()
     assert shop.release(1).manifest.number == 1
     assert [entry.manifest.number for entry in shop.releases()] == [1]
+
+
+def test_a_clone_of_a_project_gets_the_schema_for_editors_with_its_first_run(shop: smoll.Project) -> None:
+    shutil.rmtree(shop.config.root / ".smoll")
+    published(shop.run())
+    schema = json.loads((shop.config.root / ".smoll/smoll.schema.json").read_text(encoding="utf-8"))
+    assert "sources" in schema["properties"]

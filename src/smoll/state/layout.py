@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from smoll.errors import StateError
@@ -78,11 +79,19 @@ class Layout:
                 folder.mkdir(parents=True, exist_ok=True)
             if not os.access(self.state, os.W_OK):
                 raise PermissionError(13, "not writable")
+            self._lay_schema()
         except OSError as error:
             raise StateError(
                 f"Cannot write to {self.state}: {error.strerror or error}.",
                 hint="smoll keeps its state there; make the folder writable or free some space.",
             ) from error
+
+    def _lay_schema(self) -> None:
+        """Put the JSON Schema where ``smoll.yml`` points editors to: a clone of the project comes without it."""
+        shipped = resources.files("smoll").joinpath("smoll.schema.json").read_bytes()
+        schema = self.state / "smoll.schema.json"
+        if not schema.is_file() or schema.read_bytes() != shipped:
+            schema.write_bytes(shipped)
 
 
 def fsync_path(path: Path) -> None:
