@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -47,17 +47,17 @@ def publish(
     settings: Settings,
     ledger: Ledger,
     dbt: Dbt,
+    nodes: Sequence[GraphNode],
     run: int,
     emit: Listener,
 ) -> ReleaseOutcome:
-    """Release the working warehouse as it is now, if every check allows it.
+    """Release `nodes` of the working warehouse as they are now, if every check allows it.
 
     Raises
     ------
     ReleaseError
         The release cannot be staged; `current` is as it was.
     """
-    nodes = released_nodes(config, dbt)
     if not nodes:
         return ReleaseOutcome("none", message=_nothing(config))
     ids = [node.id for node in nodes]

@@ -180,12 +180,14 @@ def _load_build_release(
     if dbt is None:
         emit(Message(f"There is no dbt project in {config.transform}, so nothing was built or released."))
         return "ok"
-    released_nodes(config, dbt)  # a mistake in `release.select` is told before anything is built
+    released = released_nodes(config, dbt)  # a mistake in `release.select` is told before anything is built
     _build(session, dbt, chosen, request, progress, interrupted)
     stop_if(interrupted)
     if any(node.kind == HOOK for node in progress.nodes):
         return "failed"
-    progress.release = publish(config, session.layout, session.settings, session.ledger, dbt, progress.run, emit)
+    progress.release = publish(
+        config, session.layout, session.settings, session.ledger, dbt, released, progress.run, emit
+    )
     emit(ReleaseFinished(progress.release))
     if any(node.status == "error" for node in progress.nodes) or any(_blocks(check) for check in progress.checks):
         return "failed"
