@@ -7,7 +7,7 @@ It never writes: it hands SQL that yields rows to ``smoll.load``, which owns typ
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,8 +41,9 @@ SCALARS = (
 class StreamPlan:
     """One stream as the configuration (and discovery) describe it, whatever its kind.
 
-    ``options`` is the stream's own model of ``smoll.project``; only its connector looks into it. ``has_files``:
-    the stream's rows come from files, and the table says from which.
+    ``options`` is the stream's own model of ``smoll.project``: what every kind has (`smoll.project.Stream`) is for
+    the load, the rest only for its connector. ``has_files``: the stream's rows come from files, and the table says
+    from which. ``by_cursor``: what is loaded already is known by the cursor's highest value, and not by the files.
     """
 
     ref: StreamRef
@@ -52,7 +53,9 @@ class StreamPlan:
     cursor: str | None
     columns: Mapping[str, str]
     options: Any
+    deletes: str = "ignore"
     has_files: bool = False
+    by_cursor: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,31 +75,109 @@ class PartColumn:
 class Part:
     """A piece of a stream that one SELECT can scan; all its rows have the same columns.
 
-    ``label`` names stream and files, as messages begin.
+    ``label`` names stream and files, as messages begin. ``locate`` finds records again, for messages and rejected
+    rows: given the name of a file and numbers of records in it (counted from 1, ascending), it yields for each its
+    line and its raw text. Without it a record's number stands for its line, and its values as JSON for its text.
     """
 
     sql: str
     columns: tuple[PartColumn, ...]
     label: str
+    locate: Callable[[str, Sequence[int]], Iterator[tuple[int, str]]] | None = None
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What could be read of a stream that has damaged records, and the records that could not.
+
+    ``rejected`` is a SELECT of the columns ``file``, ``line``, ``column_name``, ``reason`` and ``raw``, one row for
+    each record that cannot be read at all; ``count`` says how many there are and ``first`` describes the first one.
+    """
+
+    parts: Sequence[Part]
+    rejected: str
+    count: int
+    first: LoadError
 
 
 @dataclass(frozen=True)
 class Extract:
     """What is to be loaded from a stream now, and the state to store with it.
 
-    ``replaces`` are the files whose earlier rows go (a changed file). ``verify`` is called after the scan and
-    before the commit: it raises where the data changed while it was read. ``explain`` turns an error of the scan
-    into one for people. ``size`` is an estimate of the rows, ``notes`` are for people. Without parts there is
-    nothing new to load.
+    Without parts there is nothing new to load.
+
+    Parameters
+    ----------
+    explain
+        Turns an error of the scan into one for people.
+    replaces
+        Files whose earlier rows go (a changed file).
+    gone
+        Files that were loaded and are no more; the stream's ``deletes`` says what becomes of their rows.
+    complete
+        The parts are everything that the source has now: a key that is not among them is deleted there.
+    keys
+        All keys that the source has now, where the parts are not complete and ``deletes`` asks for them.
+    since
+        Only rows at or beyond this cursor value (as text) were read, and those without a value. None: no such limit.
+    count
+        Counts the source's records by another way than the scan. Called after the scan and before the commit.
+        None: the scan itself is the only witness.
+    salvage
+        Called when the scan fails: looks at every record with care, and returns the parts to scan instead. Raises
+        where that cannot help.
+    verify
+        Called after the scan and before the commit: raises where the data changed while it was read.
+    size
+        An estimate of the rows.
+    notes
+        For people.
     """
 
     parts: Sequence[Part]
     explain: Callable[[Exception], LoadError]
     state: Mapping[str, Any] = field(default_factory=dict)
     replaces: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    complete: bool = False
+    keys: Part | None = None
+    since: str | None = None
+    count: Callable[[], int] | None = None
+    salvage: Callable[[], Damage] | None = None
     verify: Callable[[], None] = lambda: None
     size: int | None = None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a connector gets to read a stream with.
+
+    Parameters
+    ----------
+    root
+        The project's folder.
+    scratch
+        An empty folder for this stream, on the warehouse's disk; it is gone after the load.
+    connection
+        The warehouse's connection, in the transaction of the load.
+    state
+        What `Extract.state` was at the last load, and, where the plan has a cursor, ``cursor``: its highest value
+        as text. {} at first.
+    since, until
+        A range of the cursor to read, and nothing else: from `since` (inclusive) up to `until` (exclusive), as the
+        user wrote them. None: no such limit.
+    progress
+        Tells how many bytes have been fetched so far, and of how many (None: unknown), while nothing is scanned yet.
+    """
+
+    root: Path
+    scratch: Path
+    connection: DuckDBPyConnection
+    state: Mapping[str, Any] = field(default_factory=dict)
+    since: str | None = None
+    until: str | None = None
+    progress: Callable[[int, int | None], None] = lambda done, total: None
 
 
 def apply_naming(source: Source, name: str) -> str:
@@ -110,7 +191,9 @@ def snake_case(name: str) -> str:
     return re.sub(r"\W+", "_", parted).strip("_").lower() or "_"
 
 
-def plan_stream(source: Source, ref: StreamRef, options: Any, *, has_files: bool = False) -> StreamPlan:
+def plan_stream(
+    source: Source, ref: StreamRef, options: Any, *, has_files: bool = False, by_cursor: bool = False
+) -> StreamPlan:
     """Make the plan of a stream from its options, with the table's name where they leave it out."""
     return StreamPlan(
         ref=ref,
@@ -120,7 +203,9 @@ def plan_stream(source: Source, ref: StreamRef, options: Any, *, has_files: bool
         cursor=options.cursor,
         columns=options.columns,
         options=options,
+        deletes=options.deletes or ("detect" if options.mode == "scd2" else "ignore"),
         has_files=has_files,
+        by_cursor=by_cursor,
     )
 
 
@@ -142,15 +227,8 @@ class Connector(Protocol):
         """Make the source reachable from the DuckDB connection, for the length of a ``with`` block."""
         ...
 
-    def extract(
-        self,
-        plan: StreamPlan,
-        source: Source,
-        root: Path,
-        state: Mapping[str, Any],
-        connection: DuckDBPyConnection,
-    ) -> Extract:
-        """Return what to load, given the state of the last load ({} at first)."""
+    def extract(self, plan: StreamPlan, source: Source, reading: Reading) -> Extract:
+        """Return what to load, given the state of the last load."""
         ...
 
     def check(self, name: str, source: Source, root: Path, connection: DuckDBPyConnection) -> str:

@@ -253,6 +253,7 @@ def _load(
             warehouse,
             jobs,
             session.config.root,
+            session.layout.tmp,
             progress.run,
             reload=reload,
             before_commit=touched,
@@ -315,6 +316,7 @@ def _recover(layout: Layout, ledger: Ledger) -> list[str]:
     """Put in order what a killed run left behind, and say so."""
     said = [f"Run {run} was killed; what it had committed is kept." for run in ledger.mark_killed()]
     said += [f"Removed the unfinished release {name}." for name in clean(layout)]
+    layout.clean_tmp()
     return said
 
 

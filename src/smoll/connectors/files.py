@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from smoll.connector import FILE_COLUMN, SCALARS, Extract, Part, PartColumn, StreamPlan, plan_stream
+from smoll.connector import FILE_COLUMN, SCALARS, Extract, Part, PartColumn, Reading, StreamPlan, plan_stream
 from smoll.connectors import csv_files, json_files
 from smoll.connectors.data_file import DataFile, file_name_sql, label, named, paths_sql, stream_error
 from smoll.errors import LoadError
@@ -71,19 +71,14 @@ def check(name: str, source: FilesSource, root: Path, connection: DuckDBPyConnec
     return f"{len(source.streams)} streams, {total} files"
 
 
-def extract(
-    plan: StreamPlan,
-    source: FilesSource,
-    root: Path,
-    state: Mapping[str, Any],
-    connection: DuckDBPyConnection,
-) -> Extract:
+def extract(plan: StreamPlan, source: FilesSource, reading: Reading) -> Extract:
     """Return the files to load: all of them under ``replace``, the new and the changed ones otherwise."""
     started = time.time_ns()
-    files = find_files(plan, root)
+    connection, state = reading.connection, reading.state
+    files = find_files(plan, reading.root)
     known: Mapping[str, list[int]] = state.get("files", {})
-    reading = _reading(plan, source)
-    reread = state.get("reading", reading) != reading
+    meaning = _meaning(plan, source)
+    reread = state.get("reading", meaning) != meaning
     changed = [file for file in files if known.get(file.name) != file.fingerprint]
     gone = sorted(set(known) - {file.name for file in files})
     chosen = (files if changed or gone or reread else []) if plan.mode == "replace" else changed
@@ -93,7 +88,7 @@ def extract(
     return Extract(
         parts=parts,
         explain=lambda error: _explain(plan, chosen, error),
-        state={"files": fingerprints, "reading": reading},
+        state={"files": fingerprints, "reading": meaning},
         replaces=tuple(file.name for file in changed),
         verify=lambda: _verify(chosen),
         size=_estimate_rows(plan, chosen),
@@ -101,7 +96,7 @@ def extract(
     )
 
 
-def _reading(plan: StreamPlan, source: FilesSource) -> str:
+def _meaning(plan: StreamPlan, source: FilesSource) -> str:
     """A digest of the options that decide what the bytes of a file mean."""
     options = [getattr(plan.options, name) for name in _READING]
     return hashlib.sha256(json.dumps([*options, sorted(plan.columns.items()), source.naming]).encode()).hexdigest()[:16]

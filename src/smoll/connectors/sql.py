@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoll.connector import Extract, PartColumn, StreamPlan, plan_stream
+from smoll.connector import Extract, PartColumn, Reading, StreamPlan, plan_stream
 from smoll.connectors import postgres, sqlite
 from smoll.errors import LoadError
 from smoll.model import StreamRef, quote
@@ -46,7 +46,10 @@ def discover(
                 raise
             tables = known
         chosen |= {table: source.streams[EVERY] for table in tables if table not in chosen}
-    return tuple(plan_stream(source, StreamRef(name, stream), options) for stream, options in chosen.items())
+    return tuple(
+        plan_stream(source, StreamRef(name, stream), options, by_cursor=options.cursor is not None)
+        for stream, options in chosen.items()
+    )
 
 
 def _tables(name: str, source: SqlSource, connection: DuckDBPyConnection) -> Sequence[str]:
@@ -104,9 +107,7 @@ def check(name: str, source: SqlSource, root: Path, connection: DuckDBPyConnecti
     return f"connected to {_dialect(source).describe(source)}, {len(tables)} tables"
 
 
-def extract(
-    plan: StreamPlan, source: SqlSource, root: Path, state: Mapping[str, Any], connection: DuckDBPyConnection
-) -> Extract:
+def extract(plan: StreamPlan, source: SqlSource, reading: Reading) -> Extract:
     """Return one part: the whole table, or the rows at and beyond the cursor of the last load.
 
     Rows equal to the cursor are read again, because others with the same value may have come since; the load
@@ -114,7 +115,7 @@ def extract(
     """
     import duckdb
 
-    dialect = _dialect(source)
+    dialect, connection, state = _dialect(source), reading.connection, reading.state
     try:
         columns = dialect.columns(plan.ref.stream, source, alias(plan.ref.source), connection)
         if not columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from smoll.events import Listener, StreamFinished, StreamProgress, StreamStarted
 from smoll.load.stream import load_stream
 from smoll.load.table import LoadContext, prepare_schemas
 from smoll.model import StreamRef, StreamResult, TableRef
+from smoll.state.layout import SCRATCH
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -53,6 +55,7 @@ class _Loading:
     """What the load threads share: what was asked for, and what runs now."""
 
     root: Path
+    tmp: Path
     run: int
     reload: frozenset[StreamRef]
     before_commit: Callable[[TableRef], None]
@@ -66,6 +69,7 @@ def load_sources(
     connection: DuckDBPyConnection,
     jobs: Sequence[Job],
     root: Path,
+    tmp: Path,
     run: int,
     *,
     reload: frozenset[StreamRef],
@@ -78,6 +82,8 @@ def load_sources(
     ----------
     connection
         The open warehouse; each source works on a cursor of its own.
+    tmp
+        A folder on the warehouse's disk for what is fetched and unpacked.
     reload
         Streams to load anew from nothing.
     before_commit
@@ -91,7 +97,7 @@ def load_sources(
         After every load was interrupted and rolled back.
     """
     prepare_schemas(connection, [plan for job in jobs for plan in job.plans])
-    loading = _Loading(root, run, reload, before_commit, emit)
+    loading = _Loading(root, tmp, run, reload, before_commit, emit)
     with ThreadPoolExecutor(min(_MOST_SOURCES, max(len(jobs), 1)), "load") as pool, _ticking(loading):
         futures = [pool.submit(_load_source, loading, connection.cursor(), job) for job in jobs]
         try:
@@ -137,16 +143,18 @@ def _load_one(
         active.size = rows
 
     try:
-        return load_stream(
-            cursor,
-            job.connector,
-            plan,
-            context,
-            loading.root,
-            reload=plan.ref in loading.reload,
-            before_commit=lambda: loading.before_commit(plan.table),
-            on_size=expect,
-        )
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=loading.tmp) as scratch:
+            return load_stream(
+                cursor,
+                job.connector,
+                plan,
+                context,
+                loading.root,
+                Path(scratch),
+                reload=plan.ref in loading.reload,
+                before_commit=lambda: loading.before_commit(plan.table),
+                on_size=expect,
+            )
     except Interrupted:
         raise
     except SmollError as error:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smoll.connector import Connector, Extract, StreamPlan
+from smoll.connector import Connector, Extract, Reading, StreamPlan
 from smoll.errors import Interrupted, LoadError, SmollError
 from smoll.load.columns import Shape, resolve
 from smoll.load.table import LoadContext, has_metadata, read_state, write_state
@@ -31,6 +31,7 @@ def load_stream(
     plan: StreamPlan,
     context: LoadContext,
     root: Path,
+    scratch: Path,
     *,
     reload: bool,
     before_commit: Callable[[], None],
@@ -65,7 +66,7 @@ def load_stream(
         state = read_state(connection, plan) if known else {}
         anew = not state
         lost = count_rows(connection, plan.table) if anew and not reload else 0
-        extract = connector.extract(plan, context.source, root, state, connection)
+        extract = connector.extract(plan, context.source, Reading(root, scratch, connection, state))
         if not extract.parts:
             return _result(connection, plan, "unchanged", 0, extract.notes, begun)
         on_size(extract.size)

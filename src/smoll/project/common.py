@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from smoll.project.fields import Name, Names, Section, Table, Text, complaint
+from smoll.project.fields import Amount, Flag, Lag, Name, Names, Rows, Section, Table, Text, complaint
 
-Mode = Literal["replace", "append", "merge"]
+Mode = Literal["replace", "append", "merge", "scd2"]
+KEYED = ("merge", "scd2")
 EVERY = "*"  # the stream of a `sql` source that stands for every table
 _OWN_SCHEMAS = {"_smoll", "information_schema", "pg_catalog"}
 
@@ -41,7 +42,28 @@ class Metadata(Section):
         examples=["_file"],
     )
 
-    @field_validator("loaded_at", "file")
+    deleted_at: Name = Field(
+        default="_smoll_deleted_at",
+        description="Column that holds when a row was found deleted in the source (`deletes: soft` only).",
+        examples=["_deleted_at"],
+    )
+    valid_from: Name = Field(
+        default="_smoll_valid_from",
+        description="Column that holds since when a version of a row is valid (`mode: scd2` only).",
+        examples=["valid_from"],
+    )
+    valid_to: Name = Field(
+        default="_smoll_valid_to",
+        description="Column that holds until when it was valid, NULL for the current one (`mode: scd2` only).",
+        examples=["valid_to"],
+    )
+    current: Name = Field(
+        default="_smoll_current",
+        description="Column that says whether it is the current one (`mode: scd2` only).",
+        examples=["is_current"],
+    )
+
+    @field_validator("loaded_at", "file", "deleted_at", "valid_from", "valid_to", "current")
     @classmethod
     def _distinct(cls, name: str, info: ValidationInfo) -> str:
         for other, taken in info.data.items():
@@ -56,13 +78,14 @@ class Stream(Section):
     mode: Mode = Field(
         default="replace",
         description="How rows reach the table. `replace`: the table becomes what the source holds. "
-        "`append`: new rows are added. `merge`: a row replaces the row with the same `key`.",
+        "`append`: new rows are added. `merge`: a row replaces the row with the same `key`. "
+        "`scd2`: every version of a row is kept, with the time in which it was valid.",
         examples=["merge"],
     )
     key: Names = Field(
         default=(),
         validate_default=True,
-        description="Column or columns that tell rows apart. Needed for, and only used by, `mode: merge`.",
+        description="Column or columns that tell rows apart. Needed for, and only used by, `merge` and `scd2`.",
         examples=["rental_id", ["order_id", "line"]],
     )
     table: Name | None = Field(
@@ -76,15 +99,81 @@ class Stream(Section):
         examples=[{"amount": "DECIMAL(18,2)"}],
     )
 
+    contract: Literal["evolve", "freeze", "discard"] = Field(
+        default="evolve",
+        description="What happens when columns or types of the source change. `evolve`: the table follows, as far "
+        "as every value stays exact. `freeze`: the load fails. `discard`: new columns are left out, and a value "
+        "that does not fit makes a bad row.",
+        examples=["freeze"],
+    )
+    on_bad_row: Literal["fail", "quarantine"] = Field(
+        default="fail",
+        description="What happens to a row that cannot be loaded. `fail`: the load fails. `quarantine`: the row goes "
+        "to `<table>__rejected`, the others are loaded.",
+        examples=["quarantine"],
+    )
+    max_rejects: Rows | None = Field(
+        default=None,
+        description="With `on_bad_row: quarantine`: the load fails where more rows than this are rejected; a number, "
+        "or a share of the rows read. Default: no limit.",
+        examples=[100, "1%"],
+    )
+    deletes: Literal["ignore", "soft", "detect"] | None = Field(
+        default=None,
+        description="What happens to rows that are gone in the source, with `append` of files, `merge` and `scd2`. "
+        "`ignore`: they stay. `soft`: they stay, with the time in `_smoll_deleted_at`. `detect`: they are deleted; "
+        "with `scd2` they are closed. Default: `detect` with `scd2`, else `ignore`.",
+        examples=["detect"],
+    )
+    allow_empty: Flag = Field(
+        default=False,
+        description="Whether a load may empty, or nearly empty, a table that had rows.",
+        examples=[True],
+    )
+    max_shrink: Rows = Field(
+        default=Amount(90, percent=True),
+        description="A load that would take away more rows of the table than this fails; a number of rows, or a "
+        "share of those the table has. `allow_empty: true` switches the guard off.",
+        examples=["50%"],
+    )
+
     @field_validator("key")
     @classmethod
     def _key_fits_mode(cls, key: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         mode = info.data.get("mode")
-        if mode == "merge" and not key:
-            raise complaint("mode merge needs a key", "key: the column or columns that tell rows apart")
+        if mode in KEYED and not key:
+            raise complaint(f"mode {mode} needs a key", "key: the column or columns that tell rows apart")
         if mode in ("replace", "append") and key:
-            raise complaint(f"key is not used with mode {mode}", "set mode: merge, or remove key")
+            raise complaint(f"key is not used with mode {mode}", "set mode: merge or scd2, or remove key")
         return key
+
+    @field_validator("max_rejects")
+    @classmethod
+    def _only_quarantine(cls, limit: Amount | None, info: ValidationInfo) -> Amount | None:
+        if limit is not None and info.data.get("on_bad_row") == "fail":
+            raise complaint("max_rejects is for on_bad_row: quarantine", "set on_bad_row: quarantine, or remove it")
+        return limit
+
+    @field_validator("deletes")
+    @classmethod
+    def _deletes_fit_mode(cls, deletes: str | None, info: ValidationInfo) -> str | None:
+        mode = info.data.get("mode")
+        if deletes not in (None, "ignore") and mode == "replace":
+            raise complaint("deletes is not used with mode replace: what is gone is gone", "remove deletes")
+        if deletes == "soft" and mode == "scd2":
+            raise complaint("deletes: soft is not used with mode scd2", "detect closes the last version of the row")
+        return deletes
+
+
+class CursorStream(Stream):
+    """What the streams have in common that are read by a cursor."""
+
+    lag: Lag | None = Field(
+        default=None,
+        description="With `cursor`: read again what lies so far behind its highest value, for rows that come late. "
+        "A length of time, or a number for a cursor of numbers. No row is doubled.",
+        examples=["2 days", 1000],
+    )
 
 
 class SourceBase(Section):
@@ -101,6 +190,11 @@ class SourceBase(Section):
         description="`keep`: names of columns and tables stay as the source has them. "
         "`snake_case`: `Order ID` becomes `order_id`.",
         examples=["snake_case"],
+    )
+    was: Name | None = Field(
+        default=None,
+        description="The name that the source had before: tables and state move to the new name with the next run.",
+        examples=["old_name"],
     )
     metadata: Metadata = Field(
         default=Metadata(),

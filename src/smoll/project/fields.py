@@ -104,6 +104,43 @@ def _as_bytes(value: Any) -> Any:
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
+@dataclass(frozen=True)
+class Amount:
+    """A number of rows, or a share of all rows in percent."""
+
+    number: float
+    percent: bool = False
+
+    def of(self, rows: int) -> float:
+        """How many rows that is, of so many."""
+        return rows * self.number / 100 if self.percent else self.number
+
+    def __str__(self) -> str:
+        return f"{self.number:g}%" if self.percent else f"{self.number:g} rows"
+
+
+_AMOUNT = re.compile(r"([0-9]{1,12})|([0-9]{1,3}(?:\.[0-9]{1,6})?) *%")
+_LAG = re.compile(r"([0-9]{1,12}) *(?:(second|minute|hour|day|week)s?)?")
+
+
+def _as_amount(value: Any) -> Any:
+    if isinstance(value, Amount):
+        return value
+    found = _AMOUNT.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None or (found[2] and float(found[2]) > 100):
+        raise complaint("expected a number of rows, or a share of them" + but_got(value), 'for example 100 or "1%"')
+    return Amount(float(found[1])) if found[1] else Amount(float(found[2]), percent=True)
+
+
+def _as_lag(value: Any) -> Any:
+    found = _LAG.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise complaint(
+            "expected a length of time, or a number" + but_got(value), "for example 2 days, 3 hours or 1000"
+        )
+    return f"{found[1]} {found[2]}s" if found[2] else found[1]
+
+
 def freeze(value: Mapping[str, V]) -> Mapping[str, V]:
     """Return a read-only copy."""
     return MappingProxyType(dict(value))
@@ -130,6 +167,20 @@ Bytes = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ *([MGTmgt][Ii]?[Bb])$"}),
 ]
 """A size in bytes, written with a unit: ``1GB`` is 10**9, ``1GiB`` is 2**30."""
+
+Rows = Annotated[
+    Amount,
+    BeforeValidator(_as_amount),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^[0-9.]+ *%?$"}]}),
+]
+"""A number of rows, or a share of them: ``100`` or ``1%``."""
+
+Lag = Annotated[
+    str,
+    BeforeValidator(_as_lag),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+ *[a-z]*$"}]}),
+]
+"""A length of time (``2 days``) or, for a cursor of numbers, a number."""
 
 Table = Annotated[Mapping[Name, V], AfterValidator(freeze)]
 """A mapping from names that the user chooses; read-only."""

@@ -9,20 +9,20 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
-from smoll.project.common import EVERY, SourceBase, Stream
+from smoll.project.common import EVERY, CursorStream, SourceBase
 from smoll.project.fields import TEXT_OR_TEXTS, Name, ShortForm, Table, complaint
 
 _POSTGRES = ("postgresql", "postgres")
 
 
-class SqlStream(Stream):
+class SqlStream(CursorStream):
     """One table of a database."""
 
     cursor: Name | None = Field(
         default=None,
         validate_default=True,
         description="Column whose value only grows. Only rows beyond the highest value loaded are read. "
-        "Needed for `mode: append`, possible for `mode: merge`.",
+        "Needed for `mode: append`, possible for `merge` and `scd2`.",
         examples=["last_update"],
     )
 
@@ -34,6 +34,10 @@ class SqlStream(Stream):
             raise complaint("mode append needs a cursor", "cursor: a column whose value only grows")
         if mode == "replace" and cursor is not None:
             raise complaint("cursor is not used with mode replace", "set mode: append or merge, or remove cursor")
+        if mode == "append" and info.data.get("deletes") not in (None, "ignore"):
+            raise complaint("deletes needs a key, and mode append has none", "set mode: merge, or remove deletes")
+        if cursor is None and info.data.get("lag") is not None:
+            raise complaint("lag needs a cursor", "cursor: a column whose value only grows; or remove lag")
         return cursor
 
 

@@ -7,6 +7,7 @@ readers (docs/releases.md); the rest may move between versions.
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 from smoll.errors import StateError
 
 STATE_FOLDER = ".smoll"
+SCRATCH = "load-"
+"""How the names of the folders begin that a load keeps what it fetched in."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,11 @@ class Layout:
                 f"Cannot write to {self.state}: {error.strerror or error}.",
                 hint="smoll keeps its state there; make the folder writable or free some space.",
             ) from error
+
+    def clean_tmp(self) -> None:
+        """Remove what a killed load had fetched and unpacked. Call while the project's lock is held."""
+        for folder in self.tmp.glob(f"{SCRATCH}*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _lay_schema(self) -> None:
         """Put the JSON Schema where ``smoll.yml`` points editors to: a clone of the project comes without it."""
