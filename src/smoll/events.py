@@ -43,12 +43,18 @@ class StreamStarted:
 
 @dataclass(frozen=True)
 class StreamProgress:
-    """A stream is still being read. ``fraction`` is 0 to 1, ``rows`` an estimate; None where unknown."""
+    """A stream is still being read, ``seconds`` after it began. None: unknown.
+
+    While it is fetched, ``bytes_done`` of ``bytes_total`` are here. While it is scanned, ``fraction`` (0 to 1) is how
+    far the scan is, and ``rows`` an estimate.
+    """
 
     ref: StreamRef
     rows: int | None
     fraction: float | None
     seconds: float
+    bytes_done: int | None = None
+    bytes_total: int | None = None
 
 
 @dataclass(frozen=True)

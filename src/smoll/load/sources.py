@@ -48,6 +48,7 @@ class _Active:
     connection: DuckDBPyConnection
     begun: float
     size: int | None = None
+    fetched: tuple[int, int | None] | None = None
 
 
 @dataclass
@@ -140,7 +141,10 @@ def _load_one(
         loading.active[plan.ref] = active
 
     def expect(rows: int | None) -> None:
-        active.size = rows
+        active.size, active.fetched = rows, None
+
+    def fetch(done: int, total: int | None) -> None:
+        active.fetched = (done, total)
 
     try:
         with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=loading.tmp) as scratch:
@@ -154,6 +158,7 @@ def _load_one(
                 reload=plan.ref in loading.reload,
                 before_commit=lambda: loading.before_commit(plan.table),
                 on_size=expect,
+                on_fetch=fetch,
             )
     except Interrupted:
         raise
@@ -189,10 +194,13 @@ def _ticking(loading: _Loading) -> Iterator[None]:
 
 
 def _progress(active: _Active) -> StreamProgress:
+    seconds = time.monotonic() - active.begun
+    if fetched := active.fetched:
+        return StreamProgress(active.ref, None, None, seconds, *fetched)
     percent = active.connection.query_progress()
     fraction = percent / 100 if percent >= 0 else None
     rows = int(active.size * fraction) if active.size and fraction is not None else None
-    return StreamProgress(active.ref, rows, fraction, time.monotonic() - active.begun)
+    return StreamProgress(active.ref, rows, fraction, seconds)
 
 
 def _stop(loading: _Loading) -> None:

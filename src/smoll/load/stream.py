@@ -36,6 +36,7 @@ def load_stream(
     reload: bool,
     before_commit: Callable[[], None],
     on_size: Callable[[int | None], None] = lambda rows: None,
+    on_fetch: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> StreamResult:
     """Load one stream in one transaction. Its table is either as before or complete.
 
@@ -48,7 +49,9 @@ def load_stream(
     before_commit
         Called when all is written and nothing is committed; what it raises rolls the load back.
     on_size
-        Told how many rows to expect, where that is known.
+        Told how many rows to expect, where that is known, when all is fetched and the scan begins.
+    on_fetch
+        Told how many bytes are fetched, and of how many (None: unknown).
 
     Raises
     ------
@@ -66,7 +69,7 @@ def load_stream(
         state = read_state(connection, plan) if known else {}
         anew = not state
         lost = count_rows(connection, plan.table) if anew and not reload else 0
-        extract = connector.extract(plan, context.source, Reading(root, scratch, connection, state))
+        extract = connector.extract(plan, context.source, Reading(root, scratch, connection, state, progress=on_fetch))
         if not extract.parts:
             return _result(connection, plan, "unchanged", 0, extract.notes, begun)
         on_size(extract.size)
