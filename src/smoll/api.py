@@ -14,6 +14,7 @@ from smoll.examine import examine_project
 from smoll.model import Finding, ReleaseEntry, RunResult, Status
 from smoll.project import ProjectConfig, find_root, load_config
 from smoll.run import Request, run_project
+from smoll.staging import StagingResult, generate_staging
 from smoll.state.layout import Layout
 from smoll.state.ledger import open_ledger
 from smoll.state.lock import current_holder
@@ -95,6 +96,22 @@ class Project:
     def check(self) -> tuple[Finding, ...]:
         """Reach every source and parse the dbt project; load, build and release nothing."""
         return examine_project(self.config)
+
+    def generate_staging(self, *names: str) -> StagingResult:
+        """Write staging models, docs and tests for loaded streams (SOURCE or SOURCE.STREAM) into the dbt project.
+
+        No existing file is changed.
+
+        Raises
+        ------
+        UsageError
+            There is no dbt project, a name names nothing, or nothing of it is loaded.
+        ReleaseError
+            A run holds the working warehouse.
+        StateError
+            The dbt project cannot be written.
+        """
+        return generate_staging(self.config, names)
 
     def connect(self, raw: bool = False) -> DuckDBPyConnection:
         """Connect to the current release, or with `raw` to the working warehouse; read-only and sandboxed.

@@ -20,7 +20,9 @@ from smoll.cli import failure
 from smoll.cli.context import Invocation
 
 # In the order in which a newcomer meets them.
-COMMANDS = ("init", "run", "sql", "status", "check", "runs", "releases", "release", "rollback", "doctor")
+COMMANDS = (
+    *("init", "run", "sql", "status", "generate", "check", "runs", "releases", "release", "rollback", "doctor"),
+)
 
 
 class _Lazy(click.Group):

@@ -24,8 +24,7 @@ def write_sources_file(folder: Path, plans: Sequence[StreamPlan]) -> None:
     StateError
         The file cannot be written.
     """
-    paths = read_yaml(folder / "dbt_project.yml").get("model-paths") or ["models"]
-    declared = set(_declared(folder, paths))
+    declared = {table for pair in _declared(folder) for table in pair}
     sources: dict[str, list[StreamPlan]] = {}
     for plan in plans:
         named = TableRef(plan.ref.source, plan.table.name)
@@ -36,8 +35,21 @@ def write_sources_file(folder: Path, plans: Sequence[StreamPlan]) -> None:
 
 def sources_file(folder: Path) -> Path:
     """Where the generated file lies: in the first model path of the dbt project in `folder`."""
+    return model_folders(folder)[0] / NAME
+
+
+def model_folders(folder: Path) -> tuple[Path, ...]:
+    """Where the dbt project in `folder` has its models; never empty."""
     paths = read_yaml(folder / "dbt_project.yml").get("model-paths") or ["models"]
-    return folder / str(paths[0]) / NAME
+    return tuple(folder / str(path) for path in paths)
+
+
+def declared_sources(folder: Path) -> dict[TableRef, TableRef]:
+    """The tables that the user's own YAML declares, schema and name in lower case, to dbt's names of source and table.
+
+    What is not among them has the names that smoll gives it: those of the source and of the table.
+    """
+    return {TableRef(table.schema.lower(), table.name.lower()): named for table, named in _declared(folder)}
 
 
 def _render(sources: dict[str, list[StreamPlan]]) -> str:
@@ -53,24 +65,29 @@ def _render(sources: dict[str, list[StreamPlan]]) -> str:
     return json.dumps({"version": 2, "sources": listed}, indent=2, ensure_ascii=False) + "\n"
 
 
-def _declared(folder: Path, paths: Iterable[str]) -> Iterable[TableRef]:
-    """What the user's YAML declares, both as schema.table and as source.table."""
-    for path in paths:
-        for file in sorted([*(folder / path).rglob("*.yml"), *(folder / path).rglob("*.yaml")]):
-            if file.name == NAME or b"sources" not in file.read_bytes():  # to parse all of a large project is slow
-                continue
-            for source in read_yaml(file).get("sources") or []:
-                yield from _tables(source)
+def _declared(folder: Path) -> Iterable[tuple[TableRef, TableRef]]:
+    """What the user's YAML declares, each as schema.table and as source.table."""
+    for file in yaml_files(folder):
+        if b"sources" not in file.read_bytes():  # to parse all of a large project is slow
+            continue
+        for source in read_yaml(file).get("sources") or []:
+            yield from _tables(source)
 
 
-def _tables(source: Any) -> Iterable[TableRef]:
+def yaml_files(folder: Path) -> Iterable[Path]:
+    """The user's YAML files beside the models of the dbt project in `folder`."""
+    for path in model_folders(folder):
+        yield from (file for file in sorted([*path.rglob("*.yml"), *path.rglob("*.yaml")]) if file.name != NAME)
+
+
+def _tables(source: Any) -> Iterable[tuple[TableRef, TableRef]]:
     if not isinstance(source, dict) or not isinstance(source.get("name"), str):
         return  # dbt reports it, with its place
     name = source["name"]
     for table in source.get("tables") or []:
         if isinstance(table, dict) and isinstance(table.get("name"), str):
-            yield TableRef(str(source.get("schema", name)), str(table.get("identifier", table["name"])))
-            yield TableRef(name, table["name"])
+            own = TableRef(str(source.get("schema", name)), str(table.get("identifier", table["name"])))
+            yield own, TableRef(name, table["name"])
 
 
 def _write_if_changed(target: Path, text: str) -> None:
