@@ -38,12 +38,22 @@ SCALARS = (
 
 
 @dataclass(frozen=True)
+class Parent:
+    """The table whose rows a child table's rows belong to, by ``id`` there and ``reference`` in the child."""
+
+    table: TableRef
+    id: str
+    reference: str
+
+
+@dataclass(frozen=True)
 class StreamPlan:
     """One stream as the configuration (and discovery) describe it, whatever its kind.
 
     ``options`` is the stream's own model of ``smoll.project``: what every kind has (`smoll.project.Stream`) is for
     the load, the rest only for its connector. ``has_files``: the stream's rows come from files, and the table says
     from which. ``by_cursor``: what is loaded already is known by the cursor's highest value, and not by the files.
+    ``parent``: rows whose row of that table is gone go, too.
     """
 
     ref: StreamRef
@@ -56,6 +66,7 @@ class StreamPlan:
     deletes: str = "ignore"
     has_files: bool = False
     by_cursor: bool = False
+    parent: Parent | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,8 @@ class PartColumn:
 class Part:
     """A piece of a stream that one SELECT can scan; all its rows have the same columns.
 
-    ``label`` names stream and files, as messages begin. ``locate`` finds records again, for messages and rejected
+    ``label`` names stream and files, as messages begin; ``files`` are the names of the files that are scanned, in
+    this order. ``locate`` finds records again, for messages and rejected
     rows: given the name of a file and numbers of records in it (counted from 1, ascending), it yields for each its
     line and its raw text. Without it a record's number stands for its line, and its values as JSON for its text.
     """
@@ -83,6 +95,7 @@ class Part:
     sql: str
     columns: tuple[PartColumn, ...]
     label: str
+    files: tuple[str, ...] = ()
     locate: Callable[[str, Sequence[int]], Iterator[tuple[int, str]]] | None = None
 
 
@@ -91,13 +104,15 @@ class Damage:
     """What could be read of a stream that has damaged records, and the records that could not.
 
     ``rejected`` is a SELECT of the columns ``file``, ``line``, ``column_name``, ``reason`` and ``raw``, one row for
-    each record that cannot be read at all; ``count`` says how many there are and ``first`` describes the first one.
+    each record that cannot be read at all; ``count`` says how many there are, of ``records`` in all, and ``first``
+    describes the first one.
     """
 
     parts: Sequence[Part]
-    rejected: str
-    count: int
-    first: LoadError
+    records: int
+    rejected: str = ""
+    count: int = 0
+    first: LoadError | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +184,8 @@ class Reading:
         user wrote them. None: no such limit.
     progress
         Tells how many bytes have been fetched so far, and of how many (None: unknown), while nothing is scanned yet.
+    stopped
+        True once the run was interrupted: what takes long outside of DuckDB asks it now and then.
     """
 
     root: Path
@@ -178,6 +195,7 @@ class Reading:
     since: str | None = None
     until: str | None = None
     progress: Callable[[int, int | None], None] = lambda done, total: None
+    stopped: Callable[[], bool] = lambda: False
 
 
 def apply_naming(source: Source, name: str) -> str:
@@ -209,8 +227,21 @@ def plan_stream(
     )
 
 
+ExtractAll = Callable[
+    [Sequence[StreamPlan], "Source", Mapping[StreamRef, Reading]],
+    Mapping[StreamRef, tuple[StreamPlan, Extract]],
+]
+"""Extracts several streams of a source at once; all of them are committed together, with their states.
+
+Called with the chosen streams and what to read each with. It may return more streams than it was asked for, such as the
+child tables of nested data; those have a ``parent`` and come after it.
+"""
+
+
 class Connector(Protocol):
-    """The functions of a connector module."""
+    """The functions of a connector module. One that extracts all streams at once has `ExtractAll` ``extract_all``
+    instead of ``extract``.
+    """
 
     def discover(
         self, name: str, source: Source, root: Path, connection: DuckDBPyConnection, known: Sequence[str] = ()

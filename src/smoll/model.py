@@ -66,8 +66,9 @@ RunStatus = Literal["ok", "failed", "refused", "interrupted", "running", "killed
 class StreamResult:
     """What happened to one stream in one run.
 
-    ``rows`` are the rows written in this run, ``total`` the rows of the table afterwards, ``notes``
-    what a person should know (a column appeared, a type was widened), ``error`` why it failed.
+    ``read`` are the records that the source gave in this run, ``rejected`` those of them that went to the table of
+    rejected rows, ``rows`` the rows written, ``total`` the rows of the table afterwards. ``notes`` are what a person
+    should know (a column appeared, a type was widened), ``error`` is why it failed.
     """
 
     ref: StreamRef
@@ -79,6 +80,8 @@ class StreamResult:
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     error: str = ""
+    read: int = 0
+    rejected: int = 0
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,8 @@ def _candidate(config: ProjectConfig, dbt: Dbt, node: GraphNode, views: Set[str]
     behind = [dbt.graph.nodes[id] for id in dbt.graph.ancestors([node.id])]
     schemas = {above.table.schema.lower() for above in behind if above.kind == "source" and above.table}
     sources = [source for source in config.sources.values() if source.schema_name.lower() in schemas]
-    metadata = [name for s in sources for name in (s.metadata.load_id, s.metadata.loaded_at, s.metadata.file)]
+    clocks = ("load_id", "loaded_at", "file", "valid_from", "valid_to")
+    metadata = [str(getattr(source.metadata, clock)) for source in sources for clock in clocks]
     ignored = frozenset(name.lower() for name in [*metadata, *node.clocks])
     assert node.table is not None
     is_view = str(node.table).lower() in views

@@ -290,7 +290,7 @@ def test_a_json_key_that_comes_late_is_a_column(make_project: MakeProject) -> No
 
 
 def test_json_without_records_is_no_rows(make_project: MakeProject) -> None:
-    project = make_project(files_yml("data/t.json"), {"data/t.json": '[{"id": 1}]'})
+    project = make_project(files_yml("data/t.json", allow_empty="true"), {"data/t.json": '[{"id": 1}]'})
     load(project)
     write(project.config.root, {"data/t.json": "[]"})
 

@@ -197,7 +197,7 @@ def test_merge_refuses_rows_without_a_key(make_project: MakeProject) -> None:
     load(project)
     write(project.config.root, {"data/2.csv": "a,b,v\n1,,y\n,2,z\n1,2,ok\n"})
 
-    refused(project, "s.t", "2 rows have no value in the key (a, b)", "key")
+    refused(project, "s.t", "column 'b'", "the key has no value", "1 more")
 
     write(project.config.root, {"data/2.csv": "a,b,v\n1,2,ok\n"})
     load(project)
@@ -242,7 +242,7 @@ def test_new_names_of_the_metadata_columns_load_everything_anew(make_project: Ma
 
     result = load(project)
 
-    anew = "loaded anew, as mode, cursor, table, schema or metadata changed: it had 1 rows, it has 2 now"
+    anew = "loaded anew, as mode, key, cursor, table, schema or metadata changed: it had 1 rows, it has 2 now"
     assert result.notes == (anew,)
     assert raw(project, "SELECT * EXCLUDE (_smoll_load_id, _smoll_loaded_at) FROM raw_s.t ORDER BY ALL") == [
         (1, "data/2.csv"),
@@ -259,7 +259,7 @@ def test_a_change_of_mode_forgets_types_and_columns(make_project: MakeProject) -
 
     notes = load(project).notes
 
-    assert notes == ("loaded anew, as mode, cursor, table, schema or metadata changed: it had 2 rows, it has 1 now",)
+    assert notes == ("loaded anew, as mode, key, cursor, table, schema or metadata changed: it had 2 rows, it has 1 now",)
     assert types(project) == {"x": "BIGINT"}
 
 

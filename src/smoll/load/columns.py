@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from smoll.connector import SCALARS, Part, PartColumn, StreamPlan, apply_naming
 from smoll.errors import LoadError
 from smoll.load.table import LoadContext, stored_columns, target_names
-from smoll.load.types import exact_cast, infer, is_integer, is_number, misfits, widen
+from smoll.load.types import infer, is_integer, is_number, widen
 from smoll.model import quote
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class Shape:
     ``columns`` maps every data column of the table to its type, ``names`` the source's column names (in lower
     case: files of one stream may spell them differently) to the table's, ``stored`` the table's columns before the
     load to their types; ``common`` are the columns that both the table had and the source has, ``texts`` the types
-    found for columns of text, by the source's name in lower case. ``notes`` are for people.
+    found for columns of text, by the source's name in lower case. ``bound``: some types do not follow the values,
+    so that there can be bad rows. ``notes`` are for people.
     """
 
     columns: dict[str, str]
@@ -33,25 +34,18 @@ class Shape:
     stored: dict[str, str]
     common: tuple[str, ...] = ()
     texts: dict[str, str] = field(default_factory=dict)
+    bound: bool = False
     notes: list[str] = field(default_factory=list)
 
     def quoted(self, source_name: str) -> str:
         """The quoted name in the table of a column of the source."""
         return quote(self.names[source_name.lower()])
 
-    def select(self, part: Part) -> list[str]:
-        """SQL for every data column of the table, in order, from a part's rows. What the part lacks is NULL."""
-        own = {self.names[column.name.lower()].lower(): column for column in part.columns}
-        return [self._value(name, kind, own.get(name.lower())) for name, kind in self.columns.items()]
-
-    def _value(self, name: str, kind: str, column: PartColumn | None) -> str:
-        if column is None:
-            return f"CAST(NULL AS {kind}) AS {quote(name)}"
-        value, own = quote(column.name), column.type or "VARCHAR"
-        found = self.texts.get(column.name.lower()) if column.type is None else None
-        if found and kind not in (found, "VARCHAR"):  # a day among timestamps: a text fits its own type only
-            value, own = exact_cast(value, own, found), found
-        return f"{exact_cast(value, own, kind)} AS {quote(name)}"
+    @property
+    def brought(self) -> list[str]:
+        """The table's names of the columns that the source has now."""
+        here = {name.lower() for name in self.names.values()}
+        return [name for name in self.columns if name.lower() in here]
 
 
 @dataclass(frozen=True)
@@ -107,34 +101,66 @@ def resolve(
     here = {name.lower() for name in stored}
     gone = {name: None for name in plan.columns if apply_naming(context.source, name).lower() in here}
     fixed = _fixed_types(connection, plan, brought | gone if brought else {})
+    left_out: list[str] = []
+    bound: dict[str, str] = {}
+    if stored and brought and plan.options.contract != "evolve":
+        left_out = _keep_contract(plan, brought, names, stored)
+        kinds = {name.lower(): kind for name, kind in stored.items()}
+        brought = {name: column for name, column in brought.items() if name not in left_out}
+        bound = {name: kinds[key] for name in brought if (key := names[name.lower()].lower()) in kinds}
+    names = {name.lower(): names[name.lower()] for name in brought}
     # Where a column of text has no value yet, its type was only a guess.
     known = {
         name.lower(): kind
         for name, kind in stored.items()
         if kind != "VARCHAR" or not _is_all_null(connection, plan, name)
     }
-    if exact:
-        for column in brought.values():
-            if column.name in fixed:
-                _refuse_misfit(connection, column, fixed[column.name])
+    bound |= fixed
     before = {name: known.get(names[name.lower()].lower()) for name in brought}
-    texts = [text for column in brought.values() if (text := column.text) and column.name not in fixed]
+    texts = [text for column in brought.values() if (text := column.text) and column.name not in bound]
     types = _text_types(connection, parts, texts, before, exact)
-    shape = Shape({}, names, stored, texts={name.lower(): kind for name, kind in types.items() if kind})
+    shape = Shape(
+        {},
+        names,
+        stored,
+        bound=bool(bound or plan.key),
+        texts={name.lower(): kind for name, kind in types.items() if kind},
+    )
     for column in brought.values():
         name = _stored_name(stored, names[column.name.lower()])
         kind = before[column.name]
         table = _Side(kind, plan.table.sql, name) if kind else None
-        found = fixed.get(column.name) or _agree(connection, plan, column, types.get(column.name), table)
+        found = bound.get(column.name) or _agree(connection, plan, column, types.get(column.name), table)
         shape.columns[name] = found or "VARCHAR"
         if column.name == plan.cursor and not plan.has_files:
             _refuse_text_cursor(connection, plan, column, table, found)
     shape.common = tuple(name for name in shape.columns if name in stored)
     _compare(shape, plan)
+    shape.notes += [f"column {name} is new and left out (contract: discard)" for name in left_out]
     if brought:  # a file of JSON without a record has no columns, and no rows that would need them
         for column_name in (*plan.key, *([plan.cursor] if plan.cursor else [])):
             _require(plan, brought, column_name)
     return shape
+
+
+def _keep_contract(
+    plan: StreamPlan, brought: Mapping[str, _Brought], names: Mapping[str, str], stored: Mapping[str, str]
+) -> list[str]:
+    """The columns that the contract leaves out, of a table that has rows. A column that `columns` names is wanted.
+
+    Raises LoadError under ``freeze`` where the columns are not those of the table, whatever their order.
+    """
+    there = {name.lower() for name in stored}
+    here = {names[name.lower()].lower() for name in brought}
+    new = [name for name in brought if names[name.lower()].lower() not in there and name not in plan.columns]
+    gone = [name for name in stored if name.lower() not in here]
+    if plan.options.contract == "freeze" and (new or gone):
+        changes = [f"column {name!r} is new" for name in new] + [f"column {name!r} is gone" for name in gone]
+        raise LoadError(
+            f"{plan.ref}: the columns changed, and the contract is freeze: {', '.join(changes)}.",
+            hint=f"If that is right: smoll run --reload {plan.ref}, or contract: evolve in smoll.yml.",
+        )
+    return new
 
 
 def _brought(parts: Sequence[Part]) -> dict[str, _Brought]:
@@ -230,23 +256,6 @@ def _infer(
             listed = ", ".join(f"CAST({quote(column.name)} AS VARCHAR) AS {quote(column.name)}" for column in own)
             selects.append(f"(SELECT {listed} FROM ({part.sql}){limit})")
     return infer(connection, " UNION ALL BY NAME ".join(selects), columns)
-
-
-def _refuse_misfit(connection: DuckDBPyConnection, column: _Brought, kind: str) -> None:
-    """Name the first value that does not fit a type which the configuration fixes."""
-    for part, own in column.members:
-        missed = misfits("value", own.type or "VARCHAR", kind)
-        if missed == "false":
-            continue
-        sql = f"""SELECT CAST(value AS VARCHAR), record FROM (
-            SELECT {quote(own.name)} AS value, row_number() OVER () AS record FROM ({part.sql}))
-            WHERE {missed} ORDER BY record LIMIT 1"""
-        row = connection.execute(sql).fetchone()
-        if row:
-            raise LoadError(
-                f"{part.label}, record {row[1]}: {str(row[0])[:80]!r} in column {own.name!r} is no {kind}.",
-                hint="Mend the value, or remove the column from `columns` in smoll.yml.",
-            )
 
 
 def _refuse_text_cursor(

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smoll.connector import Connector, StreamPlan
+from smoll.connector import Connector, ExtractAll, Reading, StreamPlan
 from smoll.errors import Interrupted, SmollError
 from smoll.events import Listener, StreamFinished, StreamProgress, StreamStarted
-from smoll.load.stream import load_stream
+from smoll.load.stream import load_stream, load_together
 from smoll.load.table import LoadContext, prepare_schemas
 from smoll.model import StreamRef, StreamResult, TableRef
 from smoll.state.layout import SCRATCH
@@ -50,6 +50,14 @@ class _Active:
     size: int | None = None
     fetched: tuple[int, int | None] | None = None
 
+    def expect(self, rows: int | None) -> None:
+        """All is fetched, and so many rows are about to be scanned."""
+        self.size, self.fetched = rows, None
+
+    def fetch(self, done: int, total: int | None) -> None:
+        """So many bytes are fetched."""
+        self.fetched = (done, total)
+
 
 @dataclass
 class _Loading:
@@ -59,6 +67,7 @@ class _Loading:
     tmp: Path
     run: int
     reload: frozenset[StreamRef]
+    span: tuple[str | None, str | None] | None
     before_commit: Callable[[TableRef], None]
     emit: Listener
     active: dict[StreamRef, _Active] = field(default_factory=dict)
@@ -74,6 +83,7 @@ def load_sources(
     run: int,
     *,
     reload: frozenset[StreamRef],
+    span: tuple[str | None, str | None] | None = None,
     before_commit: Callable[[TableRef], None],
     emit: Listener,
 ) -> None:
@@ -86,7 +96,7 @@ def load_sources(
     tmp
         A folder on the warehouse's disk for what is fetched and unpacked.
     reload
-        Streams to load anew from nothing.
+        Streams to load anew: from nothing, or, with `span`, this range of their cursor; see `LoadContext`.
     before_commit
         Called with the stream's table just before its transaction is committed.
     emit
@@ -98,7 +108,7 @@ def load_sources(
         After every load was interrupted and rolled back.
     """
     prepare_schemas(connection, [plan for job in jobs for plan in job.plans])
-    loading = _Loading(root, tmp, run, reload, before_commit, emit)
+    loading = _Loading(root, tmp, run, reload, span, before_commit, emit)
     with ThreadPoolExecutor(min(_MOST_SOURCES, max(len(jobs), 1)), "load") as pool, _ticking(loading):
         futures = [pool.submit(_load_source, loading, connection.cursor(), job) for job in jobs]
         try:
@@ -122,6 +132,11 @@ def _load_source(loading: _Loading, cursor: DuckDBPyConnection, job: Job) -> Non
                 for plan in job.plans:
                     loading.emit(StreamFinished(_failed(plan, error)))
                 return
+            extract_all = getattr(job.connector, "extract_all", None)
+            if extract_all:
+                for result in _load_together(loading, cursor, job, context, extract_all):
+                    loading.emit(StreamFinished(result))
+                return
             for plan in job.plans:
                 loading.emit(StreamFinished(_load_one(loading, cursor, job, plan, context)))
     except Interrupted:
@@ -133,37 +148,71 @@ def _load_source(loading: _Loading, cursor: DuckDBPyConnection, job: Job) -> Non
 def _load_one(
     loading: _Loading, cursor: DuckDBPyConnection, job: Job, plan: StreamPlan, context: LoadContext
 ) -> StreamResult:
+    try:
+        with _active(loading, cursor, plan) as (active, reading):
+            return load_stream(
+                cursor,
+                job.connector,
+                plan,
+                replace(context, span=loading.span) if plan.ref in loading.reload else context,
+                reading,
+                reload=plan.ref in loading.reload and loading.span is None,
+                before_commit=lambda: loading.before_commit(plan.table),
+                on_size=active.expect,
+            )
+    except Interrupted:
+        raise
+    except SmollError as error:
+        return _failed(plan, error)
+
+
+def _load_together(
+    loading: _Loading, cursor: DuckDBPyConnection, job: Job, context: LoadContext, extract_all: ExtractAll
+) -> Sequence[StreamResult]:
+    """Load the streams of a connector that extracts all of them at once: one transaction, all or nothing."""
+    try:
+        with ExitStack() as stack:
+            readings = {plan.ref: stack.enter_context(_active(loading, cursor, plan))[1] for plan in job.plans}
+            reload = frozenset(plan.ref for plan in job.plans if plan.ref in loading.reload)
+            return load_together(
+                cursor,
+                extract_all,
+                job.plans,
+                context,
+                readings,
+                reload=reload,
+                before_commit=loading.before_commit,
+            )
+    except Interrupted:
+        raise
+    except SmollError as error:
+        return [_failed(plan, error) for plan in job.plans]
+
+
+@contextmanager
+def _active(loading: _Loading, cursor: DuckDBPyConnection, plan: StreamPlan) -> Iterator[tuple[_Active, Reading]]:
+    """Tell that the stream is being loaded, and give what it is read with, as long as the block lasts."""
     loading.emit(StreamStarted(plan.ref))
     active = _Active(plan.ref, cursor, time.monotonic())
     with loading.lock:
         if loading.stopped.is_set():
             raise Interrupted(f"{plan.ref}: interrupted before it began.")
         loading.active[plan.ref] = active
-
-    def expect(rows: int | None) -> None:
-        active.size, active.fetched = rows, None
-
-    def fetch(done: int, total: int | None) -> None:
-        active.fetched = (done, total)
-
+    since, until = loading.span if loading.span and plan.ref in loading.reload else (None, None)
     try:
         with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=loading.tmp) as scratch:
-            return load_stream(
-                cursor,
-                job.connector,
-                plan,
-                context,
-                loading.root,
-                Path(scratch),
-                reload=plan.ref in loading.reload,
-                before_commit=lambda: loading.before_commit(plan.table),
-                on_size=expect,
-                on_fetch=fetch,
+            yield (
+                active,
+                Reading(
+                    loading.root,
+                    Path(scratch),
+                    cursor,
+                    since=since,
+                    until=until,
+                    progress=active.fetch,
+                    stopped=loading.stopped.is_set,
+                ),
             )
-    except Interrupted:
-        raise
-    except SmollError as error:
-        return _failed(plan, error)
     finally:
         with loading.lock:
             del loading.active[plan.ref]

@@ -1,4 +1,4 @@
-"""The load of one stream: read its state, fix the types, write, and commit data and state together.
+"""The load of one stream: read its state, fix the types, write, account for every row, and commit all of it together.
 
 The first attempt casts strictly to the types that are stored, or guessed from the first rows. Only where a value
 misses is every value looked at, and the load begun again with the types found. See `smoll.load.types` for why
@@ -8,21 +8,41 @@ the outcome is the same as looking at every value always.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from smoll.connector import Connector, Extract, Reading, StreamPlan
+from smoll.connector import Connector, Damage, Extract, ExtractAll, Reading, StreamPlan, apply_naming
 from smoll.errors import Interrupted, LoadError, SmollError
 from smoll.load.columns import Shape, resolve
-from smoll.load.table import LoadContext, has_metadata, read_state, write_state
+from smoll.load.guard import refuse_shrink
+from smoll.load.rejects import prepare_rejected, refuse_bad_rows, refuse_too_many, reject_bad_rows, reject_damage
+from smoll.load.rows import good_rows, strict_rows
+from smoll.load.table import LoadContext, count_live, count_rows, has_metadata, read_state, write_state
 from smoll.load.types import MISFIT
-from smoll.load.write import count_rows, write
-from smoll.model import StreamResult, StreamStatus
+from smoll.load.write import remove_gone, write
+from smoll.model import StreamRef, StreamResult, StreamStatus, TableRef, quote
+from smoll.warehouse import columns_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What an attempt wrote: rows read and written, those rejected, and the columns as they are now."""
+
+    read: int
+    written: int
+    rejected: int
+    shape: Shape
+
+
+class _Miscounted(Exception):
+    """The scan gave another number of records than the count of them."""
 
 
 def load_stream(
@@ -30,13 +50,11 @@ def load_stream(
     connector: Connector,
     plan: StreamPlan,
     context: LoadContext,
-    root: Path,
-    scratch: Path,
+    reading: Reading,
     *,
     reload: bool,
     before_commit: Callable[[], None],
     on_size: Callable[[int | None], None] = lambda rows: None,
-    on_fetch: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> StreamResult:
     """Load one stream in one transaction. Its table is either as before or complete.
 
@@ -44,44 +62,94 @@ def load_stream(
     ----------
     connection
         A cursor of the warehouse that nobody else uses meanwhile; no transaction is open on it.
+    reading
+        What the connector reads with; its state is filled in here.
     reload
         Forget state and types: read everything and replace the table.
     before_commit
         Called when all is written and nothing is committed; what it raises rolls the load back.
     on_size
-        Told how many rows to expect, where that is known, when all is fetched and the scan begins.
-    on_fetch
-        Told how many bytes are fetched, and of how many (None: unknown).
+        Told how many rows to expect, where that is known.
 
     Raises
     ------
     LoadError
-        The source could not be read, or a value fits no permitted type.
+        The source could not be read, a value fits no permitted type, or the rows do not add up.
     Interrupted
         The connection was interrupted.
     """
+    begun = time.monotonic()
+    with transaction(connection, plan):
+        state = known_state(connection, plan, context, reload=reload)
+        extract = connector.extract(plan, context.source, replace(reading, state=state))
+        on_size(extract.size)
+        return write_extract(
+            connection,
+            plan,
+            context,
+            extract,
+            reading.scratch,
+            anew=not state,
+            reload=reload,
+            begun=begun,
+            before_commit=before_commit,
+        )
+
+
+def load_together(
+    connection: DuckDBPyConnection,
+    extract_all: ExtractAll,
+    plans: Sequence[StreamPlan],
+    context: LoadContext,
+    readings: Mapping[StreamRef, Reading],
+    *,
+    reload: Set[StreamRef],
+    before_commit: Callable[[TableRef], None],
+) -> list[StreamResult]:
+    """Load several streams of one source, and whatever tables come with them, in one transaction.
+
+    Raises
+    ------
+    LoadError, Interrupted
+        As `load_stream`; every table is as it was before.
+    """
+    begun = time.monotonic()
+    with transaction(connection, plans[0]):
+        states = {plan.ref: known_state(connection, plan, context, reload=plan.ref in reload) for plan in plans}
+        readings = {ref: replace(reading, state=states[ref]) for ref, reading in readings.items()}
+        results = []
+        for ref, (plan, extract) in extract_all(plans, context.source, readings).items():
+            if ref in readings:
+                anew, again, scratch = not states[ref], ref in reload, readings[ref].scratch
+            else:  # a table that came with another one
+                anew = not has_metadata(connection, plan, context) or plan.mode == "replace"
+                again, scratch = True, readings[plans[0].ref].scratch
+            results.append(
+                write_extract(
+                    connection,
+                    plan,
+                    context,
+                    extract,
+                    scratch,
+                    anew=anew,
+                    reload=again,
+                    begun=begun,
+                    only_exact=True,
+                    before_commit=partial(before_commit, plan.table),
+                )
+            )
+    return results
+
+
+@contextmanager
+def transaction(connection: DuckDBPyConnection, plan: StreamPlan) -> Iterator[None]:
+    """Commit what the block did, or nothing of it. Errors of DuckDB become those of the stream."""
     import duckdb
 
-    begun = time.monotonic()
     try:
         connection.execute("BEGIN")
-        known = not reload and has_metadata(connection, plan, context)
-        state = read_state(connection, plan) if known else {}
-        anew = not state
-        lost = count_rows(connection, plan.table) if anew and not reload else 0
-        extract = connector.extract(plan, context.source, Reading(root, scratch, connection, state, progress=on_fetch))
-        if not extract.parts:
-            return _result(connection, plan, "unchanged", 0, extract.notes, begun)
-        on_size(extract.size)
-        replace = anew or plan.mode == "replace"
-        rows, shape = _load(connection, plan, context, extract, forget=anew, replace=replace)
-        extract.verify()
-        total = count_rows(connection, plan.table)
-        state = {**extract.state, **_cursor_state(connection, plan, shape), "run": context.run}
-        write_state(connection, plan, context, state, rows, total)
-        before_commit()
+        yield
         connection.execute("COMMIT")
-        notes = (*extract.notes, *shape.notes, *_anew_note(lost, total))
     except duckdb.InterruptException as error:
         raise Interrupted(f"{plan.ref}: interrupted; its table is as it was before.") from error
     except duckdb.Error as error:
@@ -89,14 +157,66 @@ def load_stream(
     finally:
         with suppress(duckdb.Error):
             connection.execute("ROLLBACK")
-    return _result(connection, plan, "loaded", rows, notes, begun, total)
 
 
-def _anew_note(before: int, now: int) -> tuple[str, ...]:
-    """Rows that the source no longer has are gone then, so it must be said."""
-    if not before:
-        return ()
-    return (f"loaded anew, as mode, cursor, table, schema or metadata changed: it had {before} rows, it has {now} now",)
+def known_state(
+    connection: DuckDBPyConnection, plan: StreamPlan, context: LoadContext, *, reload: bool
+) -> dict[str, Any]:
+    """The state that the load goes on from; {} where it begins anew."""
+    if reload or not has_metadata(connection, plan, context):
+        return {}
+    return read_state(connection, plan)
+
+
+def write_extract(
+    connection: DuckDBPyConnection,
+    plan: StreamPlan,
+    context: LoadContext,
+    extract: Extract,
+    scratch: Path,
+    *,
+    anew: bool,
+    reload: bool,
+    begun: float,
+    before_commit: Callable[[], None],
+    only_exact: bool = False,
+) -> StreamResult:
+    """Write an extract and its state, inside a transaction.
+
+    Parameters
+    ----------
+    anew
+        The stream has no state that this load goes on from: its table is built from nothing.
+    only_exact
+        Look at every value at once, so that the transaction is never begun again: others share it.
+    """
+    follows = bool(extract.gone) and plan.deletes != "ignore"
+    if not extract.parts and not follows:
+        return _result(connection, plan, "unchanged", extract.notes, begun)
+    before = count_live(connection, plan, context) if columns_of(connection, plan.table) and not reload else 0
+    if extract.parts:
+        loaded = _load(connection, plan, context, extract, scratch, anew, only_exact)
+    else:
+        prepare_rejected(connection, plan, context, extract, anew=False)
+        remove_gone(connection, plan, context, extract)
+        loaded = _Loaded(0, 0, 0, Shape({}, {}, {}))
+    extract.verify()
+    if anew or plan.mode == "replace":
+        refuse_shrink(plan, before, count_rows(connection, plan.table))
+    notes = [*extract.notes, *loaded.shape.notes]
+    total = count_rows(connection, plan.table)
+    if anew and before:
+        notes.append(
+            f"loaded anew, as mode, key, cursor, table, schema or metadata changed: it had {before} rows, "
+            f"it has {total} now"
+        )
+    if loaded.rejected and plan.deletes != "ignore":
+        notes.append("rows were rejected, so no row was taken for deleted in this load")
+    result = _result(connection, plan, "loaded", notes, begun, loaded)
+    state = {**extract.state, **_cursor_state(connection, plan, context), "key": list(plan.key), "run": context.run}
+    write_state(connection, plan, context, state, result)
+    before_commit()
+    return result
 
 
 def _load(
@@ -104,27 +224,84 @@ def _load(
     plan: StreamPlan,
     context: LoadContext,
     extract: Extract,
-    *,
-    forget: bool,
-    replace: bool,
-) -> tuple[int, Shape]:
+    scratch: Path,
+    anew: bool,
+    only_exact: bool,
+) -> _Loaded:
+    """Try the stored types, then the exact look at every value; and read with care what cannot be read at once."""
     import duckdb
 
-    for exact in (False, True):
+    exact, damage = only_exact, None
+    while True:
         try:
-            shape = resolve(connection, plan, context, extract.parts, exact=exact, forget=forget)
-            return write(connection, plan, context, extract, shape, replace=replace), shape
+            return _attempt(connection, plan, context, extract, damage, scratch, anew=anew, exact=exact)
         except duckdb.InterruptException:
             raise
-        except duckdb.Error as error:
-            if exact or MISFIT not in str(error):
+        except (duckdb.Error, _Miscounted) as error:
+            missed = MISFIT in str(error)
+            if only_exact or (missed and exact) or _is_storage(error):
+                raise _reading_error(plan, extract, error) from error
+            if missed:
+                exact = True
+            elif damage is None and extract.salvage:
+                damage = extract.salvage()
+                if damage.first and plan.options.on_bad_row == "fail":
+                    raise damage.first from error
+            else:
                 raise _reading_error(plan, extract, error) from error
             connection.execute("ROLLBACK")  # DuckDB ends every statement after an error until then
             connection.execute("BEGIN")
-    raise AssertionError("unreachable")
+
+
+def _attempt(
+    connection: DuckDBPyConnection,
+    plan: StreamPlan,
+    context: LoadContext,
+    extract: Extract,
+    damage: Damage | None,
+    scratch: Path,
+    *,
+    anew: bool,
+    exact: bool,
+) -> _Loaded:
+    parts = damage.parts if damage else extract.parts
+    shape = resolve(connection, plan, context, parts, exact=exact, forget=anew)
+    prepare_rejected(connection, plan, context, extract, anew=anew)
+    rejected, select = 0, strict_rows
+    if exact and shape.bound:
+        if plan.options.on_bad_row == "fail" or plan.options.contract == "freeze":
+            refuse_bad_rows(connection, plan, shape, parts)
+        else:
+            rejected = reject_bad_rows(connection, plan, context, shape, parts, scratch)
+            select = good_rows if rejected else strict_rows
+    if damage and damage.count:
+        reject_damage(connection, plan, context, damage)
+        rejected += damage.count
+    read, written = write(
+        connection,
+        plan,
+        context,
+        extract,
+        parts,
+        shape,
+        lambda part: select(plan, context, shape, part),
+        replace=anew or plan.mode == "replace",
+        follow_deletes=not rejected,
+    )
+    read += rejected
+    expected = damage.records if damage else extract.count() if extract.count else read
+    if read != expected:
+        raise _Miscounted(f"the source has {expected:,} records, and {read:,} were read")
+    refuse_too_many(connection, plan, context, rejected, read)
+    return _Loaded(read, written, rejected, shape)
 
 
 def _reading_error(plan: StreamPlan, extract: Extract, error: Exception) -> SmollError:
+    if isinstance(error, _Miscounted):
+        return LoadError(
+            f"{plan.ref}: {error}; nothing was loaded.",
+            hint="Run again; where it stays so, the source cannot be read reliably, and we would like to know of it.",
+        )
     if MISFIT in str(error):
         return LoadError(f"{plan.ref}: the source changed while it was read.", hint="Run again.")
     return _explain(plan, error) if _is_storage(error) else extract.explain(error)
@@ -145,11 +322,11 @@ def _explain(plan: StreamPlan, error: Exception) -> LoadError:
     return LoadError(f"{plan.ref}: {text}")
 
 
-def _cursor_state(connection: DuckDBPyConnection, plan: StreamPlan, shape: Shape) -> dict[str, str]:
-    """The highest cursor value in the table, as text that the source compares alike. Files have no cursor state."""
-    if plan.cursor is None or plan.has_files:
+def _cursor_state(connection: DuckDBPyConnection, plan: StreamPlan, context: LoadContext) -> dict[str, str]:
+    """The highest cursor value in the table, as text that the source compares alike, and its column."""
+    if not plan.by_cursor or plan.cursor is None:
         return {}
-    name = shape.quoted(plan.cursor)
+    name = quote(apply_naming(context.source, plan.cursor))
     row = connection.execute(f"SELECT max({name})::VARCHAR FROM {plan.table.sql}").fetchone()
     return {"cursor": row[0], "column": plan.cursor} if row and row[0] is not None else {}
 
@@ -158,11 +335,19 @@ def _result(
     connection: DuckDBPyConnection,
     plan: StreamPlan,
     status: StreamStatus,
-    rows: int,
     notes: Sequence[str],
     begun: float,
-    total: int | None = None,
+    loaded: _Loaded | None = None,
 ) -> StreamResult:
-    total = count_rows(connection, plan.table) if total is None else total
-    seconds = time.monotonic() - begun
-    return StreamResult(plan.ref, plan.table, status, plan.mode, rows, total, seconds, tuple(notes))
+    return StreamResult(
+        plan.ref,
+        plan.table,
+        status,
+        plan.mode,
+        rows=loaded.written if loaded else 0,
+        total=count_rows(connection, plan.table),
+        seconds=time.monotonic() - begun,
+        notes=tuple(notes),
+        read=loaded.read if loaded else 0,
+        rejected=loaded.rejected if loaded else 0,
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from smoll.connector import StreamPlan, apply_naming
 from smoll.errors import LoadError
-from smoll.model import Column, quote
+from smoll.model import Column, StreamResult, TableRef, literal, quote
 from smoll.warehouse import INTERNAL_SCHEMA, columns_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ _STATE_TABLES = f"""
 CREATE SCHEMA IF NOT EXISTS {INTERNAL_SCHEMA};
 CREATE TABLE IF NOT EXISTS {INTERNAL_SCHEMA}.loads (
   run BIGINT, source VARCHAR, stream VARCHAR, schema_name VARCHAR, table_name VARCHAR, mode VARCHAR,
-  rows_written BIGINT, rows_total BIGINT, started TIMESTAMP, finished TIMESTAMP);
+  rows_written BIGINT, rows_total BIGINT, started TIMESTAMP, finished TIMESTAMP,
+  rows_read BIGINT, rows_rejected BIGINT);
 CREATE TABLE IF NOT EXISTS {INTERNAL_SCHEMA}.state (
   source VARCHAR, stream VARCHAR, schema_name VARCHAR, table_name VARCHAR, mode VARCHAR, state VARCHAR, run BIGINT);
 """
@@ -30,22 +31,29 @@ CREATE TABLE IF NOT EXISTS {INTERNAL_SCHEMA}.state (
 
 @dataclass(frozen=True)
 class LoadContext:
-    """What a load needs beside its stream. ``started`` is in UTC and becomes ``_smoll_loaded_at``."""
+    """What a load needs beside its stream. ``started`` is in UTC and becomes ``_smoll_loaded_at``.
+
+    ``span`` is a range of the cursor that is to be loaded again, from (inclusive) and up to (exclusive), as text;
+    None where the load goes on from its state.
+    """
 
     run: int
     started: datetime
     source: Source
+    span: tuple[str | None, str | None] | None = None
 
 
 def prepare_schemas(connection: DuckDBPyConnection, plans: Sequence[StreamPlan]) -> None:
     """Create the schemas and the state tables, before any transaction: concurrent CREATE SCHEMA conflict."""
     connection.execute(_STATE_TABLES)
+    for column in ("rows_read", "rows_rejected"):  # a warehouse of an earlier version
+        connection.execute(f"ALTER TABLE {INTERNAL_SCHEMA}.loads ADD COLUMN IF NOT EXISTS {column} BIGINT")
     for schema in sorted({plan.table.schema for plan in plans}):
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
 
 
 def read_state(connection: DuckDBPyConnection, plan: StreamPlan) -> dict[str, Any]:
-    """The state of the stream's last load; {} where there is none, or it had another table, mode or cursor.
+    """The state of the stream's last load; {} where there is none, or it had another table, mode, key or cursor.
 
     Raises LoadError where the stored state is none that smoll wrote.
     """
@@ -68,7 +76,8 @@ def read_state(connection: DuckDBPyConnection, plan: StreamPlan) -> dict[str, An
             f"{plan.ref}: the stored state is damaged ({error}).",
             hint=f"Load the stream anew: smoll run --reload {plan.ref}",
         ) from error
-    return state if state.get("column", plan.cursor) == plan.cursor else {}
+    same = state.get("column", plan.cursor) == plan.cursor and state.get("key", list(plan.key)) == list(plan.key)
+    return state if same else {}
 
 
 def write_state(
@@ -76,8 +85,7 @@ def write_state(
     plan: StreamPlan,
     context: LoadContext,
     state: Mapping[str, Any],
-    rows: int,
-    total: int,
+    result: StreamResult,
 ) -> None:
     """Store state and load record. Call inside the transaction of the data they cover."""
     names = [plan.ref.source, plan.ref.stream]
@@ -88,9 +96,9 @@ def write_state(
         [*names, *table, json.dumps(state), context.run],
     )
     connection.execute(
-        f"""INSERT INTO {INTERNAL_SCHEMA}.loads
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, now() AT TIME ZONE 'UTC')""",
-        [context.run, *names, *table, rows, total, context.started],
+        f"""INSERT INTO {INTERNAL_SCHEMA}.loads BY POSITION
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, now() AT TIME ZONE 'UTC', ?, ?)""",
+        [context.run, *names, *table, result.rows, result.total, context.started, result.read, result.rejected],
     )
 
 
@@ -102,26 +110,78 @@ def stored_columns(connection: DuckDBPyConnection, plan: StreamPlan, context: Lo
     found = columns_of(connection, plan.table)
     if not found or connection.execute(f"SELECT 1 FROM {plan.table.sql} LIMIT 1").fetchone() is None:
         return {}
-    reserved = {name.lower() for name in metadata_names(context.source)}
+    reserved = {column.name.lower() for column in added_columns(plan, context.source)}
     return {column.name: column.type for column in found if column.name.lower() not in reserved}
 
 
 def has_metadata(connection: DuckDBPyConnection, plan: StreamPlan, context: LoadContext) -> bool:
     """True where the target is a table that smoll loaded, with the metadata columns as they are named now."""
     found = {column.name.lower() for column in columns_of(connection, plan.table)}
-    return {column.name.lower() for column in table_columns({}, context, plan.has_files)} <= found
+    return {column.name.lower() for column in added_columns(plan, context.source)} <= found
 
 
-def metadata_names(source: Source) -> tuple[str, ...]:
-    """The names of the columns that smoll adds, as the source has them set."""
+def count_rows(connection: DuckDBPyConnection, table: TableRef) -> int:
+    """Rows of a table; 0 where there is none. DuckDB answers from its statistics."""
+    import duckdb
+
+    try:
+        row = connection.execute(f"SELECT count(*) FROM {table.sql}").fetchone()
+    except duckdb.CatalogException:
+        return 0
+    return int(row[0]) if row else 0
+
+
+def count_live(connection: DuckDBPyConnection, plan: StreamPlan, context: LoadContext) -> int:
+    """Rows of the stream's table that are not marked as deleted."""
+    if plan.deletes != "soft":
+        return count_rows(connection, plan.table)
+    sql = f"SELECT count(*) FROM {plan.table.sql} WHERE {quote(context.source.metadata.deleted_at)} IS NULL"
+    row = connection.execute(sql).fetchone()
+    return int(row[0]) if row else 0
+
+
+def insert(connection: DuckDBPyConnection, table: str, select: str) -> int:
+    """Add rows by the names of their columns: an altered table has its new columns behind the metadata columns."""
+    row = connection.execute(f"INSERT INTO {table} BY NAME {select}").fetchone()
+    return int(row[0]) if row else 0
+
+
+def mark_deleted(
+    connection: DuckDBPyConnection, plan: StreamPlan, context: LoadContext, where: str, parameters: Sequence[object]
+) -> int:
+    """Delete rows of the stream's table (alias ``t``), or mark them under ``deletes: soft``. Returns how many."""
+    if plan.deletes == "soft":
+        column = quote(context.source.metadata.deleted_at)
+        stamp = literal(context.started.strftime("%Y-%m-%d %H:%M:%S.%f"))
+        sql = f"UPDATE {plan.table.sql} t SET {column} = TIMESTAMP {stamp} WHERE t.{column} IS NULL AND {where}"
+    else:
+        sql = f"DELETE FROM {plan.table.sql} t WHERE {where}"
+    row = connection.execute(sql, list(parameters)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def added_columns(plan: StreamPlan, source: Source) -> tuple[Column, ...]:
+    """The columns that smoll adds to the stream's rows."""
     names = source.metadata
-    return (names.load_id, names.loaded_at, names.file)
+    added = [Column(names.load_id, "BIGINT"), Column(names.loaded_at, "TIMESTAMP")]
+    if plan.has_files:
+        added.append(Column(names.file, "VARCHAR"))
+    if plan.deletes == "soft":
+        added.append(Column(names.deleted_at, "TIMESTAMP"))
+    if plan.mode == "scd2":
+        added += [
+            Column(names.valid_from, "TIMESTAMP"),
+            Column(names.valid_to, "TIMESTAMP"),
+            Column(names.current, "BOOLEAN"),
+        ]
+    return tuple(added)
 
 
 def target_names(plan: StreamPlan, columns: Sequence[str], context: LoadContext) -> dict[str, str]:
     """Map each column of the source, in lower case, to its name in the table. Raises LoadError where two are one."""
     names: dict[str, str] = {}
-    taken = {name.lower(): "a column that smoll adds" for name in metadata_names(context.source)}
+    added = added_columns(plan, context.source)
+    taken = {column.name.lower(): "a column that smoll adds" for column in added}
     for column in columns:
         name = apply_naming(context.source, column)
         if name.lower() in taken:
@@ -132,12 +192,3 @@ def target_names(plan: StreamPlan, columns: Sequence[str], context: LoadContext)
         taken[name.lower()] = f"{column!r}"
         names[column.lower()] = name
     return names
-
-
-def table_columns(columns: Mapping[str, str], context: LoadContext, with_file: bool) -> tuple[Column, ...]:
-    """The columns of a new table: the data, then what smoll adds."""
-    names = context.source.metadata
-    added = [Column(names.load_id, "BIGINT"), Column(names.loaded_at, "TIMESTAMP")]
-    if with_file:
-        added.append(Column(names.file, "VARCHAR"))
-    return (*(Column(name, kind) for name, kind in columns.items()), *added)

@@ -39,39 +39,51 @@ def exact_cast(value: str, own: str, kind: str) -> str:
 
     An empty text is NULL in any type but text: it can mean nothing else there.
     """
-    if own == kind:
-        return value
-    cast = f"CAST({value} AS {kind})"
-    if own == "VARCHAR":
-        cast = f"TRY_{cast}"
-        return (
-            f"CASE WHEN {_fits(value, kind)} THEN {cast} WHEN {value} IS NULL OR {value} = '' THEN NULL "
-            f"ELSE error('{MISFIT}') END"
-        )
-    missed = misfits(value, own, kind)
-    return cast if missed == "false" else f"CASE WHEN {missed} THEN error('{MISFIT}') ELSE TRY_{cast} END"
+    cast = try_cast(value, own, kind)
+    condition = fits(value, cast, own, kind)
+    return f"CASE WHEN {condition} THEN {cast} ELSE error('{MISFIT}') END" if condition else cast
 
 
 MISFIT = "smoll: a value does not fit its type"
-"""The text of the error that `exact_cast` raises inside DuckDB."""
+"""The text of the error that a strict load raises inside DuckDB."""
+
+
+def try_cast(value: str, own: str, kind: str) -> str:
+    """SQL that turns `value`, of the type `own`, into `kind`; NULL where DuckDB cannot. `fits` says if it may."""
+    if own == kind:
+        return value
+    return f"CAST({value} AS {kind})" if _holds(kind, own) else f"TRY_CAST({value} AS {kind})"
+
+
+def fits(value: str, cast: str, own: str, kind: str) -> str:
+    """SQL that is true where `value`, of the type `own`, is exactly `cast`, its `try_cast` to `kind`. Never NULL.
+
+    A text fits by the rules of this module, a value of another type if the cast goes back to it unchanged.
+    "" where any value fits.
+    """
+    if _holds(kind, own):
+        return ""
+    if own == "JSON" and _is_nested(kind):
+        return f"({cast} IS NOT NULL OR coalesce(CAST({value} AS VARCHAR), 'null') = 'null')"
+    if own != "VARCHAR":
+        return f"(TRY_CAST({cast} AS {own}) IS NOT DISTINCT FROM {value})"
+    if is_integer(kind):  # refuses 007, +7, 7.0 and blanks; far cheaper than a pattern
+        return f"(CAST({cast} AS VARCHAR) IS NOT DISTINCT FROM {value} OR {value} = '')"
+    return f"({value} IS NULL OR coalesce({_fits(value, cast, kind)}, false) OR {value} = '')"
 
 
 def misfits(value: str, own: str, kind: str) -> str:
     """Return an SQL condition that is true where `value`, of the type `own`, does not fit `kind`, never NULL.
 
-    A text fits by the rules of this module, a value of another type if the cast goes back to it unchanged.
     "false" where any value fits.
     """
-    if _holds(kind, own):
-        return "false"
-    if own == "VARCHAR":
-        return f"({value} IS NOT NULL AND {value} <> '' AND NOT coalesce({_fits(value, kind)}, false))"
-    return f"(TRY_CAST(TRY_CAST({value} AS {kind}) AS {own}) IS DISTINCT FROM {value})"
+    condition = fits(value, try_cast(value, own, kind), own, kind)
+    return f"(NOT {condition})" if condition else "false"
 
 
 def _holds(kind: str, own: str) -> bool:
-    """True where `kind` holds every value of the type `own`. JSON is cast to a nested type as DuckDB does it."""
-    return widen(own, kind, largest=_EXACT_IN_DOUBLE + 1) == kind or (own == "JSON" and _is_nested(kind))
+    """True where `kind` holds every value of the type `own`."""
+    return widen(own, kind, largest=_EXACT_IN_DOUBLE + 1) == kind
 
 
 def _is_nested(kind: str) -> bool:
@@ -88,11 +100,8 @@ def is_number(kind: str) -> bool:
     return is_integer(kind) or kind in ("DOUBLE", "FLOAT") or kind.startswith("DECIMAL")
 
 
-def _fits(value: str, kind: str) -> str:
-    """SQL: the text holds a value of the type, and the type holds all of the text."""
-    cast = f"TRY_CAST({value} AS {kind})"
-    if is_integer(kind):
-        return f"CAST({cast} AS VARCHAR) = {value}"  # refuses 007, +7, 7.0 and blanks; far cheaper than a pattern
+def _fits(value: str, cast: str, kind: str) -> str:
+    """SQL: the text holds a value of the type, and the type, to which it is `cast`, holds all of the text."""
     if kind == "DOUBLE":
         # 15 digits always survive, unless the value is so small that a double has fewer; more digits do where some
         # usual way of printing the double gives the same text back.

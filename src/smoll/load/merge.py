@@ -1,0 +1,60 @@
+"""Mode ``merge``: a row replaces the row of the same key; rows that are gone in the source go, or are marked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from smoll.connector import Extract, Part, StreamPlan
+from smoll.load.columns import Shape
+from smoll.load.guard import refuse_shrink
+from smoll.load.stage import (
+    STAGE,
+    RowsOf,
+    drop_older,
+    drop_stage,
+    finds_deletes,
+    keep_last,
+    match,
+    note_seen,
+    stage,
+    unseen,
+    unseen_parameters,
+)
+from smoll.load.table import LoadContext, count_live, insert, mark_deleted
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+def merge(
+    connection: DuckDBPyConnection,
+    plan: StreamPlan,
+    context: LoadContext,
+    extract: Extract,
+    parts: Sequence[Part],
+    shape: Shape,
+    rows: RowsOf,
+    *,
+    follow_deletes: bool,
+) -> tuple[int, int]:
+    """Merge the rows of the parts. Returns the rows read and the rows written.
+
+    Deduplicate, delete and insert: DuckDB's MERGE INTO inserts both rows of a duplicate key, and is nine times
+    slower at 10 million rows into 10 million.
+    """
+    read = stage(connection, parts, rows)
+    deletes = follow_deletes and finds_deletes(plan, extract)
+    if deletes:
+        note_seen(connection, plan, extract, shape)
+    keep_last(connection, plan, shape)
+    drop_older(connection, plan, shape, "true")
+    if deletes:
+        before = count_live(connection, plan, context)
+        gone = unseen(plan, context, extract, shape)
+        removed = mark_deleted(connection, plan, context, gone, unseen_parameters(extract))
+        refuse_shrink(plan, before, before - removed)
+    connection.execute(f"DELETE FROM {plan.table.sql} t USING {STAGE} s WHERE {match(plan, shape, 't', 's')}")
+    written = insert(connection, plan.table.sql, f"SELECT * FROM {STAGE}")
+    drop_stage(connection)
+    return read, written
