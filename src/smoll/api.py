@@ -8,6 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smoll import release
+from smoll.accounts import (
+    Reject,
+    RejectCount,
+    StoredState,
+    count_rejects,
+    read_rejects,
+    read_states,
+    reset_state,
+    set_cursor,
+    set_state,
+)
 from smoll.errors import ReleaseError, UsageError
 from smoll.events import Listener
 from smoll.examine import examine_project
@@ -134,6 +145,82 @@ class Project:
             if release.current_release(self._layout) == number:
                 raise
             return self.connect()  # another release took its place just now
+
+    def reject_counts(self, source: str = "") -> tuple[RejectCount, ...]:
+        """The streams that have rejected rows; of one source where it is named.
+
+        Raises
+        ------
+        UsageError
+            Nothing of this name was ever loaded.
+        ReleaseError
+            A run holds the working warehouse.
+        """
+        return count_rejects(self.config, source)
+
+    def rejects(self, stream: str, limit: int | None = None, load: int | None = None) -> tuple[Reject, ...]:
+        """The rejected rows of SOURCE.STREAM, of the newest load first; with `load` those of that run only.
+
+        Raises
+        ------
+        UsageError
+            Nothing of this name was ever loaded.
+        ReleaseError
+            A run holds the working warehouse.
+        """
+        return read_rejects(self.config, stream, limit, load)
+
+    def states(self, name: str = "") -> tuple[StoredState, ...]:
+        """From where each stream (or SOURCE, or SOURCE.STREAM) goes on.
+
+        Raises
+        ------
+        UsageError
+            Nothing of this name has a state.
+        ReleaseError
+            A run holds the working warehouse.
+        """
+        return read_states(self.config, name)
+
+    def set_cursor(
+        self, stream: str, value: str, *, wait: bool = True, on_event: Listener | None = None
+    ) -> tuple[StoredState, StoredState]:
+        """Let the next run of SOURCE.STREAM read from this value of its cursor on. Returns the state before and after.
+
+        Raises
+        ------
+        UsageError
+            The stream has no state or no cursor, or the value is none of its type.
+        LockedError
+            A run holds the project and `wait` is False.
+        """
+        return set_cursor(self.config, stream, value, wait=wait, on_event=on_event)
+
+    def set_state(
+        self, stream: str, text: str, *, wait: bool = True, on_event: Listener | None = None
+    ) -> tuple[StoredState, StoredState]:
+        """Replace the whole state of SOURCE.STREAM by the JSON object in `text`. Returns the state before and after.
+
+        Raises
+        ------
+        UsageError
+            The text is no such state, or the stream has none.
+        LockedError
+            A run holds the project and `wait` is False.
+        """
+        return set_state(self.config, stream, text, wait=wait, on_event=on_event)
+
+    def reset_state(self, name: str, *, wait: bool = True, on_event: Listener | None = None) -> tuple[StoredState, ...]:
+        """Forget the state of SOURCE or SOURCE.STREAM: the next run loads it as if it were the first.
+
+        Raises
+        ------
+        UsageError
+            Nothing of this name has a state.
+        LockedError
+            A run holds the project and `wait` is False.
+        """
+        return reset_state(self.config, name, wait=wait, on_event=on_event)
 
     def runs(self, limit: int = 20) -> tuple[RunResult, ...]:
         """The newest runs first."""

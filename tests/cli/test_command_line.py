@@ -46,7 +46,8 @@ def test_every_command_is_documented_with_an_example(path: str, context: click.C
 
 
 @pytest.mark.parametrize("path", ["init", "run", "check", "runs", "runs show", "releases", "release show",
-                                  "release resume", "rollback", "status", "doctor"])  # fmt: skip
+                                  "release resume", "rollback", "status", "doctor", "generate staging", "rejects",
+                                  "state show", "state set", "state reset"])  # fmt: skip
 def test_every_command_that_reports_takes_json(path: str) -> None:
     context = dict(reference.commands())[f"smoll {path}"]
     assert any("--json" in parameter.opts for parameter in context.command.params)
@@ -95,7 +96,7 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Commands:" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["run", "check", "runs", "releases", "status", "rollback"])
+@pytest.mark.parametrize("command", ["run", "check", "runs", "releases", "status", "rollback", "rejects"])
 def test_outside_a_project(command: str, smoll: Smoll) -> None:
     done = smoll(command)
     assert done.returncode == 2

@@ -21,7 +21,8 @@ from smoll.cli.context import Invocation
 
 # In the order in which a newcomer meets them.
 COMMANDS = (
-    *("init", "run", "sql", "status", "generate", "check", "runs", "releases", "release", "rollback", "doctor"),
+    *("init", "run", "sql", "status", "generate", "rejects", "state", "check"),
+    *("runs", "releases", "release", "rollback", "doctor"),
 )
 
 

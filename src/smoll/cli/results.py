@@ -28,7 +28,7 @@ _NUMBERS = {"float", "double", "decimal"} | {
     sign + size for sign in ("", "u") for size in ("tinyint", "smallint", "integer", "bigint", "hugeint")
 }
 # Data must not drive the terminal: control characters but the line end become pictures (U+2400 and on).
-_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) != "\n"} | {127: 0x2421}
+VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) != "\n"} | {127: 0x2421}
 
 
 def answer(connection: duckdb.DuckDBPyConnection, query: str, style: str) -> None:
@@ -147,14 +147,14 @@ def _table(columns: Sequence[str], numbers: Sequence[bool], rows: Sequence[tuple
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name, is_number in zip(columns, numbers, strict=True):
         justify: JustifyMethod = "right" if is_number else "left"
-        table.add_column(Text(name.translate(_VISIBLE)), justify=justify, overflow="fold")
+        table.add_column(Text(name.translate(VISIBLE)), justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*map(_cell, row))
     return table
 
 
 def _cell(value: str | None) -> Text:
-    return Text("NULL", "dim italic") if value is None else Text(value.translate(_VISIBLE))
+    return Text("NULL", "dim italic") if value is None else Text(value.translate(VISIBLE))
 
 
 def _fits(output: Console, table: Table) -> bool:
