@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell scripts/find-python)
 UV ?= uv
+MINUTES ?= 60
+SEED ?= 0
 
 export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -14,7 +16,7 @@ INSTALL := TMPDIR=$(CURDIR)/.cache/tmp $(BIN)/python -m pip install --quiet --no
 LOCKED := $(INSTALL) --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint torture bench docs lock clean
+.PHONY: help demo test lint torture fuzz bench docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +65,10 @@ lint: $(VENV)/.dev ## Style, types, import contracts
 
 torture: $(VENV)/.dev ## The long form of the kill and reader suites
 	@$(BIN)/python -m pytest -m torture
+
+fuzz: $(VENV)/.dev ## Random and damaged files for an hour (MINUTES=n, SEED=n to repeat)
+	@FUZZ_EXAMPLES=10 $(BIN)/python -m pytest tests/load/test_round_trip.py
+	@MINUTES=$(MINUTES) SEED=$(SEED) $(BIN)/python -m pytest -s -m fuzz tests/fuzz
 
 bench: $(VENV)/.dev ## Every benchmark, beside its peers (see benchmarks/README.md)
 	@$(BIN)/python benchmarks/run.py
