@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from smoll.cli.output import count, duration
+from smoll.cli.pace import Pace, follow, words
 from smoll.events import (
     CheckFinished,
     Event,
@@ -49,6 +50,7 @@ class View:
 
     title: str = "Starting"
     loading: dict[StreamRef, StreamProgress] = field(default_factory=dict)
+    paces: dict[StreamRef, Pace] = field(default_factory=dict)
     loaded: Counter[str] = field(default_factory=Counter)
     rows: int = 0
     nodes: int = 0
@@ -90,8 +92,10 @@ def update(view: View, event: Event) -> None:
             view.loading[ref] = StreamProgress(ref, rows=None, fraction=None, seconds=0.0)
         case StreamProgress(ref):
             view.loading[ref] = event
+            view.paces[ref] = follow(view.paces.get(ref, Pace()), event)
         case StreamFinished(stream):
             view.loading.pop(stream.ref, None)
+            view.paces.pop(stream.ref, None)
             view.loaded[stream.status] += 1
             view.rows += stream.rows
         case ParseStarted():
@@ -139,10 +143,10 @@ def _loads(view: View) -> RenderableType:
     head.append_text(_failed(view.loaded))
     streams = Table.grid(padding=(0, 2, 0, 0))
     streams.add_column()
-    for _ in range(3):
+    for _ in range(4):
         streams.add_column(justify="right")
     for progress in list(view.loading.values())[:_STREAMS_SHOWN]:
-        streams.add_row(str(progress.ref), *pace(progress))
+        streams.add_row(str(progress.ref), *words(view.paces.get(progress.ref, Pace()), progress))
     return Group(head, streams) if streams.row_count else head
 
 
@@ -163,11 +167,3 @@ def _failed(statuses: Counter[str]) -> Text:
     if statuses["warn"]:
         parts.append(f", {statuses['warn']} warned", "yellow")
     return parts
-
-
-def pace(progress: StreamProgress) -> tuple[str, str, str]:
-    """How far and how fast a stream is: rows, rows a second, percent; empty where unknown."""
-    rows = "" if progress.rows is None else count(progress.rows, "row")
-    # The first moments would only show how long a connection takes to open.
-    rate = f"{progress.rows / progress.seconds:,.0f} rows/s" if progress.rows and progress.seconds >= 1 else ""
-    return rows, rate, "" if progress.fraction is None else f"{progress.fraction:.0%}"

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from smoll.cli import live
 from smoll.cli.output import count, duration
+from smoll.cli.pace import Pace, follow, words
 from smoll.events import (
     CheckFinished,
     Event,
@@ -47,13 +48,17 @@ def listening(console: Console) -> Iterator[Listener]:
 def plain(write: Callable[[str], None]) -> Listener:
     """Give a listener that writes one line per event, without its line end."""
     last_line_at: dict[StreamRef, float] = {}
+    paces: dict[StreamRef, Pace] = {}
 
     def listen(event: Event) -> None:
         if isinstance(event, StreamProgress):
+            pace = paces[event.ref] = follow(paces.get(event.ref, Pace()), event)
             if event.seconds - last_line_at.get(event.ref, 0.0) < _SECONDS_BETWEEN_PROGRESS_LINES:
                 return
             last_line_at[event.ref] = event.seconds
-        line = describe(event)
+            line = _progress(event, pace)
+        else:
+            line = describe(event)
         if line:
             # One line per event, so that grep and log collectors see whole messages.
             write(" ".join(line.split()))
@@ -73,7 +78,7 @@ def describe(event: Event) -> str:
         case Message(text, level):
             return text if level == "info" else f"{level}: {text}"
         case StreamProgress():
-            return f"load {event.ref}: {', '.join(filter(None, live.pace(event)))}"
+            return _progress(event, Pace())
         case StreamFinished(stream):
             return _stream(stream)
         case TransformStarted(nodes, checks):
@@ -88,6 +93,11 @@ def describe(event: Event) -> str:
             return _release(outcome)
         case StreamStarted() | ParseStarted() | NodeStarted() | RunFinished():
             return ""
+
+
+def _progress(progress: StreamProgress, pace: Pace) -> str:
+    known = ", ".join(filter(None, words(pace, progress)))
+    return f"load {progress.ref}: {known or f'{duration(progress.seconds)} so far'}"
 
 
 def _stream(stream: StreamResult) -> str:
