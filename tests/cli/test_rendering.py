@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -198,6 +199,23 @@ def test_summary_of_a_failure_shows_messages_as_they_are() -> None:
     text = rendered(summary(run))
     assert "planes.csv line 7: 'x' is no year." in text
     assert 'Binder Error: "[red]" not found' in text
+
+
+def test_summary_of_rows_that_were_rejected_or_known() -> None:
+    odd = StreamResult(
+        StreamRef("s", "it's t"), TableRef("raw_s", "t"), "loaded", rows=12, read=1_015, rejected=3, seconds=0.1
+    )
+    text = rendered(summary(finished(PUBLISHED, streams=(odd, LOADED))))
+    assert "2 streams, 336,788 rows, 3 rejected" in text
+    assert """12 rows of 1,015 read  0.1 s  3 rejected (smoll rejects 's.it'"'"'s t')""" in text
+    lines: list[str] = []
+    plain(lines.append)(StreamFinished(odd))
+    assert lines == ["loaded s.it's t: 12 rows of 1,015 read, 3 rejected, in 0.1 s"]
+    view = live.View()
+    live.update(view, StreamFinished(odd))
+    assert "1 stream done, 12 rows, 3 rejected" in rendered(live.draw(view, 1.0))
+    whole = replace(odd, read=15)
+    assert "12 rows  0.1 s" in rendered(summary(finished(PUBLISHED, streams=(whole,))))
 
 
 def test_the_full_summary_names_what_went_well() -> None:

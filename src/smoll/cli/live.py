@@ -53,6 +53,7 @@ class View:
     paces: dict[StreamRef, Pace] = field(default_factory=dict)
     loaded: Counter[str] = field(default_factory=Counter)
     rows: int = 0
+    rejected: int = 0
     nodes: int = 0
     checks: int = 0
     building: dict[str, str] = field(default_factory=dict)
@@ -98,6 +99,7 @@ def update(view: View, event: Event) -> None:
             view.paces.pop(stream.ref, None)
             view.loaded[stream.status] += 1
             view.rows += stream.rows
+            view.rejected += stream.rejected
         case ParseStarted():
             view.parsing = True
         case TransformStarted(nodes, checks):
@@ -140,6 +142,8 @@ def draw(view: View, seconds: float) -> RenderableType:
 def _loads(view: View) -> RenderableType:
     done = sum(view.loaded.values())
     head = Text(f"{count(done, 'stream')} done, {count(view.rows, 'row')}")
+    if view.rejected:
+        head.append(f", {view.rejected:,} rejected", "yellow")
     head.append_text(_failed(view.loaded))
     streams = Table.grid(padding=(0, 2, 0, 0))
     streams.add_column()

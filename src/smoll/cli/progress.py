@@ -10,6 +10,7 @@ from rich.console import Console
 from smoll.cli import live
 from smoll.cli.output import count, duration
 from smoll.cli.pace import Pace, follow, words
+from smoll.cli.summary import written
 from smoll.events import (
     CheckFinished,
     Event,
@@ -102,7 +103,8 @@ def _progress(progress: StreamProgress, pace: Pace) -> str:
 
 def _stream(stream: StreamResult) -> str:
     if stream.status == "loaded":
-        text = f"loaded {stream.ref}: {count(stream.rows, 'row')} in {duration(stream.seconds)}"
+        rejected = f", {stream.rejected:,} rejected," if stream.rejected else ""
+        text = f"loaded {stream.ref}: {written(stream)}{rejected} in {duration(stream.seconds)}"
         return "; ".join([text, *stream.notes])
     word = "FAILED" if stream.status == "failed" else stream.status
     return f"{word} {stream.ref}" + (f": {stream.error}" if stream.error else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -77,16 +78,17 @@ def _loaded(streams: Sequence[StreamResult], full: bool) -> RenderableType:
     by_status = Counter(stream.status for stream in streams)
     rows = sum(stream.rows for stream in streams if stream.status == "loaded")
     parts = [f"{count(by_status['loaded'], 'stream')}, {count(rows, 'row')}"] if by_status["loaded"] else []
+    rejected = sum(stream.rejected for stream in streams)
+    parts += [f"{rejected:,} rejected"] if rejected else []
     others: tuple[StreamStatus, ...] = ("unchanged", "failed", "skipped")
     parts += [f"{by_status[status]} {status}" for status in others if by_status[status]]
     grid = Table.grid(padding=(0, 2, 0, 0))
-    for justify in ("left", "right", "right"):
+    for justify in ("left", "right", "right", "left"):
         grid.add_column(justify=justify)
     for stream in streams:
         if stream.status == "loaded" or (full and stream.status == "unchanged"):
-            amount = count(stream.rows, "row") if stream.status == "loaded" else "unchanged"
             name = Text.assemble(mark(stream.status), " ", str(stream.ref))
-            grid.add_row(name, amount, Text(duration(stream.seconds), "dim"))
+            grid.add_row(name, written(stream), Text(duration(stream.seconds), "dim"), _rejected(stream))
     lines: list[RenderableType] = [Text(", ".join(parts))]
     lines += [grid] if grid.row_count else []
     for stream in streams:
@@ -94,6 +96,19 @@ def _loaded(streams: Sequence[StreamResult], full: bool) -> RenderableType:
         if stream.status in ("failed", "skipped"):
             lines.append(_item(stream.status, str(stream.ref), stream.error))
     return Group(*lines)
+
+
+def written(stream: StreamResult) -> str:
+    """``336,776 rows``, or ``12 rows of 1,000 read`` where a stream gave more than was new."""
+    if stream.status != "loaded":
+        return stream.status
+    more = f" of {stream.read:,} read" if stream.read > stream.rows + stream.rejected else ""
+    return count(stream.rows, "row") + more
+
+
+def _rejected(stream: StreamResult) -> Text:
+    command = f"smoll rejects {shlex.quote(str(stream.ref))}"
+    return Text(f"{stream.rejected:,} rejected ({command})", "yellow") if stream.rejected else Text()
 
 
 def _built(nodes: Sequence[NodeResult], full: bool) -> RenderableType:
