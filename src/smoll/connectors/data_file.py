@@ -3,27 +3,56 @@
 from __future__ import annotations
 
 import glob
+import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from smoll.connector import StreamPlan
+from smoll.connector import FILE_COLUMN, Part, PartColumn, StreamPlan
 from smoll.errors import LoadError
 from smoll.model import literal, quote
+
+_PARTITION = re.compile(r"(?:^|/)([^/=?]+)=[^/]*(?=/)")
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file: its path on this machine, and its name in state (relative to the project where it lies inside)."""
+    """One file that can be read.
+
+    Parameters
+    ----------
+    path
+        Where it lies on this machine, once it is fetched and unpacked.
+    name
+        What state and ``_smoll_file`` say: its path relative to the project where it lies inside, else its absolute
+        path or its URL without secrets; for a part of an archive or workbook followed by ``/member`` or ``#sheet``.
+    size
+        In bytes, as it is read.
+    fingerprint
+        What state keeps, as JSON: another one means that the file changed.
+    format
+        ``csv``, ``tsv``, ``json``, ``ndjson``, ``parquet`` or ``excel`` (then `path` holds NDJSON).
+    origin
+        The file on this machine that it was read from, or is: it must not change meanwhile. None: a copy was fetched.
+    lines
+        The rows of a sheet that the records of an Excel file come from, in order.
+    """
 
     path: Path
     name: str
     size: int
-    modified: int
+    fingerprint: Sequence[Any]
+    format: str
+    origin: Path | None = None
+    lines: Sequence[int] = ()
 
-    @property
-    def fingerprint(self) -> list[int]:
-        return [self.size, self.modified]
+
+def fingerprint_of(stat: os.stat_result) -> list[int]:
+    """What state keeps of a file on this machine: its size in bytes, and its time in nanoseconds."""
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def label(files: Sequence[DataFile]) -> str:
@@ -46,10 +75,50 @@ def file_name_sql(files: Sequence[DataFile], column: str = "__smoll_path") -> st
     if len(files) == 1:
         return literal(files[0].name)
     cut = len(str(files[0].path)) - len(files[0].name)
-    if all(str(file.path)[cut:] == file.name for file in files):
+    if cut >= 0 and all(str(file.path)[cut:] == file.name for file in files):
         return f"substring({quote(column)}, {cut + 1})"
+    # A lookup in a MAP is linear: for thousands of files, the number that a fetched copy has for a name is quicker.
+    numbers = [int(found[0]) if (found := re.match("[0-9]{6}", file.path.name)) else -1 for file in files]
+    folders = {file.path.parent for file in files}
+    if len(folders) == 1 and min(numbers) >= 0 and len(set(numbers)) == len(numbers):
+        first, known = min(numbers), dict(zip(numbers, files, strict=True))
+        names = [literal(known[n].name) if n in known else "NULL" for n in range(first, max(numbers) + 1)]
+        start = len(str(files[0].path.parent)) + 2
+        number = f"CAST(substring({quote(column)}, {start}, 6) AS INTEGER)"
+        return f"[{', '.join(names)}][{number} - {first} + 1]"
     pairs = ", ".join(f"{literal(str(file.path))}: {literal(file.name)}" for file in files)
     return f"MAP {{{pairs}}}[{quote(column)}]"
+
+
+def partitions_of(name: str) -> tuple[str, ...]:
+    """The names of the partitions in a file's name: ``year`` and ``m`` of ``data/year=2024/m=1/x.csv``."""
+    return tuple(dict.fromkeys(_PARTITION.findall(name.partition("?")[0])))
+
+
+def with_partitions(part: Part, names: Sequence[str]) -> Part:
+    """Add columns of text with the partitions of each row's file. A column of that name in the file itself wins."""
+    own = {column.name.lower() for column in part.columns}
+    added: list[str] = []
+    for name in names:
+        if name.lower() not in own:
+            own.add(name.lower())
+            added.append(name)
+    if not added:
+        return part
+    path = f"split_part({quote(FILE_COLUMN)}, '?', 1)"
+    values = []
+    for name in added:
+        found = f"regexp_extract({path}, {literal(f'(?:^|/){re.escape(name)}=([^/]*)/')}, 1)"
+        values.append(f"nullif(nullif(url_decode({found}), ''), '{_NO_VALUE}') AS {quote(unescape(name))}")
+    columns = (*part.columns, *(PartColumn(unescape(name), None) for name in added))
+    return replace(part, sql=f"SELECT *, {', '.join(values)} FROM ({part.sql})", columns=columns)
+
+
+def unescape(name: str) -> str:
+    """Undo the percent-encoding of a partition's name."""
+    from urllib.parse import unquote
+
+    return unquote(name)
 
 
 def stream_error(plan: StreamPlan, message: str, hint: str = "") -> LoadError:

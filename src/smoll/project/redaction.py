@@ -15,7 +15,15 @@ SHORTEST = 4  # a shorter secret is in every other word, and hiding it would mak
 _SECRET_NAME = re.compile("PASS|SECRET|TOKEN|KEY|PWD|CREDENTIAL|DSN|AUTH|URL", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"://[^\s/:@]*:(\S*)@")  # in a text that goes on behind the URL
 _PASSWORD_OF_URL = re.compile(r"://[^\s/:@]*:(.*)@", re.DOTALL)  # in a value that is the URL and nothing else
-_QUERY_PASSWORD = re.compile(r"[?&](?:ssl)?password=([^&\s#\"']+)", re.IGNORECASE)
+_QUERY_PASSWORD = re.compile(
+    r"[?&](?:[\w.-]*(?:password|passwd|pwd|secret|token|credential|signature|api[_-]?key)|key|sig)=([^&\s#\"']+)",
+    re.IGNORECASE,
+)
+_SECRET_OPTION = re.compile(
+    "pass|secret|token|(api|access|private)[_-]?key|pwd|credential|dsn|authorization|cookie", re.IGNORECASE
+)
+_ABOUT_SECRET = re.compile("[_-](url|path|field|type|name|param|header|location|expires?(_in)?)$", re.IGNORECASE)
+_PLAIN_HEADERS = {"accept", "accept-language", "content-type", "user-agent", "referer"}
 
 
 def find_secrets(text: str, raw: Any, data: Any, dotenv: Mapping[str, str], variables: Mapping[str, str]) -> set[str]:
@@ -40,6 +48,8 @@ def find_secrets(text: str, raw: Any, data: Any, dotenv: Mapping[str, str], vari
     for url in (*_urls(raw), *misplaced):
         found |= {variables.get(name, "") for name, _ in variables_in(url)}
     found |= set(_urls(data))
+    found |= set(_options(data))
+    found |= set(_passed_on(data))
     found |= set(_passwords(text, _URL_PASSWORD))
     for value in (*_scalars(data), *dotenv.values()):
         found |= set(_passwords(value, _PASSWORD_OF_URL))
@@ -78,6 +88,41 @@ def _urls(data: Any) -> list[str]:
     specs = sources.values() if isinstance(sources, dict) else ()
     urls = [spec.get("url") for spec in specs if isinstance(spec, dict)]
     return [text for url in urls for text in _scalars(url)]
+
+
+def _options(data: Any) -> Iterator[str]:
+    """The secret ones of the `headers` and `storage` of sources. A region is none, and stands in other words."""
+    sources = data.get("sources") if isinstance(data, dict) else None
+    for spec in sources.values() if isinstance(sources, dict) else ():
+        if not isinstance(spec, dict):
+            continue
+        headers, storage = spec.get("headers"), spec.get("storage")
+        for name, value in headers.items() if isinstance(headers, dict) else ():
+            if isinstance(value, str) and name.lower() not in _PLAIN_HEADERS:
+                yield from (value, value.split(" ")[-1])  # "Bearer <token>"
+        for name, value in storage.items() if isinstance(storage, dict) else ():
+            if isinstance(value, str) and _SECRET_NAME.search(name):
+                yield value
+
+
+def _passed_on(data: Any) -> Iterator[str]:
+    """The secrets in the `config` of sources, another tool's configuration: the name of their key tells them."""
+    sources = data.get("sources") if isinstance(data, dict) else None
+    for spec in sources.values() if isinstance(sources, dict) else ():
+        if isinstance(spec, dict):
+            yield from _secret_values(spec.get("config"))
+
+
+def _secret_values(data: Any) -> Iterator[str]:
+    if isinstance(data, list):
+        for item in data:
+            yield from _secret_values(item)
+    for key, value in data.items() if isinstance(data, dict) else ():
+        if _SECRET_OPTION.search(key) and not _ABOUT_SECRET.search(key):
+            for text in _scalars(value):
+                yield from (text, text.split(" ")[-1])  # "Bearer <token>"
+        else:
+            yield from _secret_values(value)
 
 
 def _scalars(data: Any) -> Iterator[str]:
