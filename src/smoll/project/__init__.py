@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from smoll.project.common import EVERY, Metadata, Mode
 from smoll.project.config import FILE, ProjectConfig, Release, Resources
+from smoll.project.dlt import DltBase, DltSource, DltStream
 from smoll.project.files import FilesSource, FileStream
 from smoll.project.load import find_root, load_config
+from smoll.project.rest import RestSource, resources_of
 from smoll.project.sources import Source
 from smoll.project.sql import SqlSource, SqlStream
 
 __all__ = [
     "EVERY",
     "FILE",
+    "DltBase",
+    "DltSource",
+    "DltStream",
     "FileStream",
     "FilesSource",
     "Metadata",
@@ -19,9 +24,11 @@ __all__ = [
     "ProjectConfig",
     "Release",
     "Resources",
+    "RestSource",
     "Source",
     "SqlSource",
     "SqlStream",
     "find_root",
     "load_config",
+    "resources_of",
 ]

@@ -23,14 +23,20 @@ CORE_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bo
 MOST_VALUES = 100_000
 
 
+class Plain(str):
+    """A scalar that was written without quotes: where another tool's configuration is passed on, it may be a number."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Document:
     """A parsed file.
 
     ``data`` holds dicts, lists, ``str`` and ``None`` only. Every scalar stays the text that was written
-    (``NO``, ``1e3``, ``007``); the models know which key wants a number. ``None`` is a key without a
-    value, ``~`` or ``null``. ``keys`` and ``values`` give line and column, counted from 1; an item of
-    a list has its index, as text, in the path.
+    (``NO``, ``1e3``, ``007``), as `Plain` where it has no quotes; the models know which key wants a number. ``None``
+    is a key without a value, ``~`` or ``null``. ``keys`` and ``values`` give line and column, counted from 1; an item
+    of a list has its index, as text, in the path.
     """
 
     file: str
@@ -125,7 +131,11 @@ def _value(node: Node, path: KeyPath, parents: tuple[int, ...], reading: _Readin
 
 def _scalar(node: Node, path: KeyPath, parents: tuple[int, ...], reading: _Reading) -> str | None:
     _check_characters(node, reading)
-    return None if _plain(node) and node.value in NOTHING else str(node.value)
+    return None if _plain(node) and node.value in NOTHING else _text(node)
+
+
+def _text(node: Node) -> str:
+    return Plain(node.value) if _plain(node) else str(node.value)
 
 
 def _check_characters(node: Node, reading: _Reading) -> None:
@@ -139,7 +149,7 @@ def _list(node: Node, path: KeyPath, parents: tuple[int, ...], reading: _Reading
     # An item of a list is there, so it is text: `null_values: [~, null]`.
     scalars = [isinstance(item, ScalarNode) for item in node.value]
     return [
-        str(item.value) if value is None and scalar else value
+        _text(item) if value is None and scalar else value
         for item, value, scalar in zip(node.value, values, scalars, strict=True)
     ]
 

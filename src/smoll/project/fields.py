@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from smoll.project.document import Plain
 from smoll.project.shape import fields_of
 
 V = TypeVar("V")
@@ -141,6 +142,35 @@ def _as_lag(value: Any) -> Any:
     return f"{found[1]} {found[2]}s" if found[2] else found[1]
 
 
+_NULL = re.compile("~|null|Null|NULL|")
+_TRUTH = re.compile("(true|True|TRUE)|false|False|FALSE")
+_WHOLE = re.compile("[-+]?[0-9]{1,4000}")
+_BASED = re.compile("0o[0-7]+|0x[0-9a-fA-F]+")
+_FRACTION = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_ENDLESS = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+def _as_written(value: Any) -> Any:
+    """Give every scalar without quotes the type that YAML 1.2's core schema gives it."""
+    if isinstance(value, Mapping):
+        return {str(key): _as_written(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_written(item) for item in value]
+    if not isinstance(value, Plain):
+        return value
+    if _NULL.fullmatch(value):
+        return None
+    if truth := _TRUTH.fullmatch(value):
+        return truth[1] is not None
+    if _WHOLE.fullmatch(value):
+        return int(value)
+    if _BASED.fullmatch(value):
+        return int(value, 0)
+    if _FRACTION.fullmatch(value) or _ENDLESS.fullmatch(value):
+        return float(value.replace(".i", "i").replace(".I", "I").replace(".n", "n").replace(".N", "N"))
+    return str(value)
+
+
 def freeze(value: Mapping[str, V]) -> Mapping[str, V]:
     """Return a read-only copy."""
     return MappingProxyType(dict(value))
@@ -184,3 +214,14 @@ Lag = Annotated[
 
 Table = Annotated[Mapping[Name, V], AfterValidator(freeze)]
 """A mapping from names that the user chooses; read-only."""
+
+Passthrough = Annotated[
+    Mapping[str, Any],
+    BeforeValidator(lambda value: _as_written(value) if isinstance(value, Mapping) else value),
+    AfterValidator(freeze),
+    WithJsonSchema({"type": "object"}),
+]
+"""The configuration of another tool, as it stands: any keys, and values of the types that YAML gives them.
+
+What stands in quotes, or holds a ``${VAR}``, is text.
+"""

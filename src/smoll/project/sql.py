@@ -65,7 +65,8 @@ def _check_url(url: SecretStr) -> SecretStr:
     return url
 
 
-def _streams_by_name(streams: Any) -> Any:
+def streams_by_name(streams: Any) -> Any:
+    """Turn a name, or a list of names, into a mapping of names to options."""
     names = [streams] if isinstance(streams, str) else streams
     if isinstance(names, list):
         return {name: {} for name in _only_names(names)}
@@ -106,7 +107,7 @@ class SqlSource(SourceBase):
     streams: Annotated[
         Table[Annotated[SqlStream, ShortForm({"type": "null"})]],
         AfterValidator(_check_sql_streams),
-        BeforeValidator(_streams_by_name),
+        BeforeValidator(streams_by_name),
         ShortForm(TEXT_OR_TEXTS),
     ] = Field(
         min_length=1,

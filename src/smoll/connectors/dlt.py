@@ -1,0 +1,516 @@
+"""Sources that dlt extracts: any dlt source (kind ``dlt``), and its declarative REST source (kind ``rest``).
+
+dlt runs in a process of its own (`dlt_worker`), in a scratch folder that goes with the load. The state it goes on from
+(cursors of ``incremental``, whatever a source keeps) comes from the warehouse and is committed there with the rows: a
+run that is killed at any time has either committed both or nothing.
+
+The state of a stream is complete in itself: what its resource keeps, and the resources that feed it, and what the
+source keeps for all of them. So each stream can be selected or reloaded without taking anything from another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smoll.connector import SCALARS, Extract, Part, PartColumn, Reading, StreamPlan, apply_naming, plan_stream
+from smoll.connectors import nested
+from smoll.connectors.data_file import refuse_twins
+from smoll.errors import Interrupted, LoadError
+from smoll.model import StreamRef, TableRef, literal, quote
+from smoll.project import EVERY, DltStream, RestSource, resources_of
+from smoll.warehouse import INTERNAL_SCHEMA, columns_of
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from smoll.project import DltSource
+
+ROOT = "_dlt_root_id"
+"""The column of a further table that holds the ``_dlt_id`` of the row it belongs to."""
+
+_WORKER = Path(__file__).with_name("dlt_worker.py")
+_POLL_SECONDS = 0.2
+_DATES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "VARCHAR")
+_NUMBERS = ("BIGINT", "DOUBLE", "DECIMAL", "VARCHAR")
+_TEXT = ("VARCHAR",)
+_HINTED = {
+    "bigint": "BIGINT",
+    "bool": "BOOLEAN",
+    "date": "DATE",
+    "decimal": "DECIMAL",
+    "double": "DOUBLE",
+    "time": "TIME",
+    "wei": "DECIMAL",
+}
+_MODES = {
+    ("append", None): "append",
+    ("replace", None): "replace",
+    ("merge", None): "merge",
+    ("merge", "delete-insert"): "merge",
+    ("merge", "upsert"): "merge",
+    ("merge", "scd2"): "scd2",
+}
+
+
+def discover(
+    name: str, source: DltSource | RestSource, root: Path, connection: DuckDBPyConnection, known: Sequence[str] = ()
+) -> tuple[StreamPlan, ...]:
+    """Return the source's streams; what their options leave out is what dlt would do.
+
+    A REST source names them in its configuration. The code of any other has to be asked; where it fails, the streams
+    of earlier runs are taken: a run that loads nothing from it goes on, one that does says why it cannot.
+    """
+    if isinstance(source, RestSource):
+        return tuple(
+            _plan(name, source, resource, _rest_defaults(spec))
+            for resource, spec in resources_of(source.config).items()
+        )
+    try:
+        described = {each["name"]: each for each in _ask(name, source, root)}
+    except LoadError:
+        if not known:
+            raise
+        described = {stream: {"write_disposition": "append"} for stream in known if "__" not in stream}
+    chosen = [stream for stream in source.streams if stream != EVERY]
+    missing = [stream for stream in chosen if stream not in described]
+    if missing and not known:
+        raise LoadError(
+            f"{name}: there is no resource {missing[0]!r} in {source.source}.",
+            hint=f"It has: {', '.join(described)}.",
+        )
+    names = described if EVERY in source.streams else [stream for stream in chosen if stream in described]
+    return tuple(_plan(name, source, stream, described[stream]) for stream in names)
+
+
+def _rest_defaults(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What a resource of a REST configuration says about writing.
+
+    Where it says nothing, dlt would append what it reads, all of it at every run; without an ``incremental`` it is the
+    whole table each time, so it replaces.
+    """
+    disposition, key = spec.get("write_disposition"), spec.get("primary_key") or []
+    keys = [key] if isinstance(key, str) else [each for each in key if isinstance(each, str)]
+    if disposition is None:
+        incremental = "incremental" in json.dumps(spec.get("endpoint"), default=str)
+        disposition = ("merge" if keys else "append") if incremental else "replace"
+    strategy = disposition.get("strategy") if isinstance(disposition, Mapping) else None
+    disposition = disposition.get("disposition") if isinstance(disposition, Mapping) else disposition
+    table = spec.get("table_name")
+    return {
+        "write_disposition": disposition,
+        "merge_strategy": strategy,
+        "primary_key": keys,
+        "table": table if isinstance(table, str) and "{" not in table else None,
+    }
+
+
+def _plan(name: str, source: DltSource | RestSource, stream: str, defaults: Mapping[str, Any]) -> StreamPlan:
+    """The plan of a stream: its options, and for what they leave out the hints of its resource."""
+    options = source.streams.get(stream) or source.streams.get(EVERY) or DltStream()
+    ref = StreamRef(name, stream)
+    strategy = defaults.get("merge_strategy")
+    mode = options.mode or _MODES.get((defaults.get("write_disposition", "append"), strategy))
+    if mode is None:
+        what = " with the strategy ".join(filter(None, [defaults.get("write_disposition"), strategy]))
+        raise LoadError(
+            f"{ref}: smoll cannot write as dlt's write_disposition {what} says.",
+            hint=f"Choose a mode: streams: {{{stream}: {{mode: merge, key: ...}}}}.",
+        )
+    key = tuple(options.key) or tuple(defaults.get("primary_key") or ()) if mode in ("merge", "scd2") else ()
+    if mode in ("merge", "scd2") and not key:
+        raise LoadError(
+            f"{ref}: mode {mode} needs a key, and the resource has no primary_key.",
+            hint=f"Set it in smoll.yml: streams: {{{stream}: {{key: ...}}}}, or mode: append.",
+        )
+    inner = options.nested or source.nested
+    if mode == "scd2" and inner == "tables":
+        raise LoadError(f"{ref}: nested: tables is not used with mode scd2.", hint="Set nested: json for the stream.")
+    table = options.table or apply_naming(source, defaults.get("table") or stream)
+    filled = options.model_copy(update={"mode": mode, "key": key, "nested": inner, "table": table})
+    return plan_stream(source, ref, filled)
+
+
+@contextmanager
+def attach(name: str, source: DltSource | RestSource, root: Path, connection: DuckDBPyConnection) -> Iterator[None]:
+    """Nothing has to be attached: dlt connects by itself."""
+    yield
+
+
+def check(name: str, source: DltSource | RestSource, root: Path, connection: DuckDBPyConnection) -> str:
+    """Have dlt make the source and check its configuration; nothing is requested."""
+    found = _ask(name, source, root)
+    return f"{len(found)} resources, {len(discover(name, source, root, connection))} streams"
+
+
+def extract(plan: StreamPlan, source: DltSource | RestSource, reading: Reading) -> Extract:
+    """Extract one stream alone."""
+    return extract_all([plan], source, {plan.ref: reading})[plan.ref][1]
+
+
+def extract_all(
+    plans: Sequence[StreamPlan], source: DltSource | RestSource, readings: Mapping[StreamRef, Reading]
+) -> dict[StreamRef, tuple[StreamPlan, Extract]]:
+    """Have dlt extract the streams, in one process, and return what it wrote and the state to go on from.
+
+    Raises
+    ------
+    LoadError
+        The source cannot be made, or a resource failed.
+    Interrupted
+        The run was stopped meanwhile.
+    """
+    first = readings[plans[0].ref]
+    ranged = [plan.ref for plan in plans if readings[plan.ref].since or readings[plan.ref].until]
+    if ranged:
+        raise LoadError(
+            f"{ranged[0]}: a range cannot be asked of a source that dlt extracts.",
+            hint=f"Load the stream anew: smoll run --reload {ranged[0]}",
+        )
+    states = {plan.ref.stream: dict(readings[plan.ref].state.get("dlt", {})) for plan in plans}
+    job = {
+        **_job("extract", plans[0].ref.source, source, first.root, first.scratch),
+        "states": states,
+        "nested": {plan.ref.stream: plan.options.nested for plan in plans},
+    }
+
+    def listen(news: Mapping[str, Any]) -> None:
+        for plan in plans:
+            if size := news.get("fetched", {}).get(plan.ref.stream):
+                readings[plan.ref].progress(size, None)
+
+    answer = _work(job, first.stopped, listen)
+    results: dict[StreamRef, tuple[StreamPlan, Extract]] = {}
+    for plan in plans:
+        results |= _results(plan, source, readings[plan.ref], answer["streams"][plan.ref.stream])
+    return results
+
+
+# --- what dlt wrote -------------------------------------------------------------------------------------------------
+
+
+def _results(
+    plan: StreamPlan, source: DltSource | RestSource, reading: Reading, answer: Mapping[str, Any]
+) -> dict[StreamRef, tuple[StreamPlan, Extract]]:
+    """The extract of a stream, and one for each further table that it has now or had before."""
+    names = list(dict.fromkeys(table["name"] for table in answer["tables"]))
+    tables: dict[str, list[Mapping[str, Any]]] = {suffix: [] for suffix in ("", *_children(plan, source, reading))}
+    for table in answer["tables"]:
+        own = len(names) == 1 or table["name"] == plan.ref.stream
+        suffix = "__".join(filter(None, ["" if own else table["name"], table["below"]]))
+        tables.setdefault(suffix, []).append(table)
+    results: dict[StreamRef, tuple[StreamPlan, Extract]] = {}
+    for suffix in sorted(tables):
+        own_plan = plan if not suffix else _child(plan, source, suffix, anew=not reading.state)
+        results |= _extract(own_plan, plan, source, reading, tables[suffix], answer)
+    return results
+
+
+def _children(plan: StreamPlan, source: DltSource | RestSource, reading: Reading) -> list[str]:
+    """What the earlier further tables of a stream are called, behind its name."""
+    prefix = f"{plan.ref.stream}__"
+    rows = reading.connection.execute(
+        f"""SELECT DISTINCT stream FROM {INTERNAL_SCHEMA}.state
+        WHERE source = ? AND starts_with(stream, ?) AND schema_name = ? AND starts_with(table_name, ?)
+        AND json_extract(state, '$.parent') = ?""",
+        [plan.ref.source, prefix, plan.table.schema, f"{plan.table.name}__", json.dumps(plan.ref.stream)],
+    ).fetchall()
+    return [row[0].removeprefix(prefix) for row in rows]
+
+
+def _child(plan: StreamPlan, source: DltSource | RestSource, suffix: str, *, anew: bool) -> StreamPlan:
+    """The plan of a further table of a stream. It follows its parent: what is loaded anew is so in all its tables."""
+    mode = "replace" if plan.mode == "replace" or anew else "append"
+    table = TableRef(plan.table.schema, f"{plan.table.name}__{apply_naming(source, suffix)}")
+    changes: dict[str, Any] = {"mode": mode, "key": (), "columns": {}, "table": table.name, "cursor": None, "allow_empty": True}
+    return replace(
+        plan,
+        ref=StreamRef(plan.ref.source, f"{plan.ref.stream}__{suffix}"),
+        table=table,
+        mode=mode,
+        key=(),
+        cursor=None,
+        columns={},
+        options=plan.options.model_copy(update=changes),
+        deletes="ignore",
+    )
+
+
+def _extract(
+    plan: StreamPlan,
+    parent: StreamPlan,
+    source: DltSource | RestSource,
+    reading: Reading,
+    tables: Sequence[Mapping[str, Any]],
+    answer: Mapping[str, Any],
+) -> dict[StreamRef, tuple[StreamPlan, Extract]]:
+    is_child = plan is not parent
+    known = {} if is_child else dict(reading.state.get("structures", {}))
+    structures: dict[str, Any] = {}
+    parts = [_part(plan, reading, table, known, structures) for table in tables]
+    if structures:
+        plan = _with_structs(plan, reading, known, structures)
+    rows = sum(table["rows"] for table in tables)
+    state: dict[str, Any] = {"parent": parent.ref.stream} if is_child else {"dlt": answer["state"]}
+    if known or structures:
+        state["structures"] = {**known, **structures}
+    emptied = plan.mode == "replace" or (parent.mode == "merge" and is_child) or answer["complete"]
+    if not parts and (emptied or (not is_child and reading.state.get("dlt") != answer["state"])):
+        parts = [_no_rows(plan, source, reading)]
+    orphans = is_child and parent.mode == "merge" and _unnested(plan, source, reading, tables)
+    extract = Extract(
+        parts=tuple(parts),
+        explain=lambda error: LoadError(f"{plan.ref}: {str(error).splitlines()[0]}"),
+        state=state,
+        complete=bool(answer["complete"]) and not is_child,
+        verify=(lambda: _drop_orphans(plan, parent, source, reading)) if orphans else lambda: None,
+        size=rows,
+    )
+    return {plan.ref: (plan, extract)}
+
+
+def _no_rows(plan: StreamPlan, source: DltSource | RestSource, reading: Reading) -> Part:
+    """A part without a row, with the columns that the table has: nothing came, and no column went."""
+    names = source.metadata.model_dump().values()
+    found = columns_of(reading.connection, plan.table)
+    there = {column.name: column.type for column in found if column.name not in names}
+    wanted = {apply_naming(source, name): name for name in (*plan.key, *plan.columns, *filter(None, [plan.cursor]))}
+    if not there or not set(wanted) <= set(there):
+        return Part("SELECT 1 WHERE false", (), str(plan.ref))
+    listed = ", ".join(f"{quote(name)} AS {quote(wanted.get(name, name))}" for name in there)
+    columns = tuple(PartColumn(wanted.get(name, name), kind) for name, kind in there.items())
+    return Part(f"SELECT {listed} FROM {plan.table.sql} WHERE false", columns, str(plan.ref))
+
+
+def _unnested(plan: StreamPlan, source: DltSource | RestSource, reading: Reading, tables: Sequence[Mapping[str, Any]]) -> bool:
+    """True where the rows of a further table belong to single rows of its parent."""
+    link = apply_naming(source, ROOT)
+    there = {column.name for column in columns_of(reading.connection, plan.table)}
+    return link in there or any(ROOT in table.get("columns", {}) for table in tables)
+
+
+def _drop_orphans(plan: StreamPlan, parent: StreamPlan, source: DltSource | RestSource, reading: Reading) -> None:
+    """Remove the rows whose row in the parent was replaced or is gone: every loaded row has an id of its own."""
+    link, id = quote(apply_naming(source, ROOT)), quote(apply_naming(source, "_dlt_id"))
+    reading.connection.execute(
+        f"DELETE FROM {plan.table.sql} c WHERE NOT EXISTS (SELECT 1 FROM {parent.table.sql} p WHERE p.{id} = c.{link})"
+    )
+
+
+def _part(
+    plan: StreamPlan,
+    reading: Reading,
+    table: Mapping[str, Any],
+    known: Mapping[str, Any],
+    structures: dict[str, Any],
+) -> Part:
+    """The part of one file. Structures of nested columns are added to `structures`."""
+    if "columns" not in table:
+        return _parquet_part(plan, reading, table)
+    kinds: Mapping[str, list[str]] = table["columns"]
+    refuse_twins(plan, "the data", "keys", list(kinds))
+    if "" in kinds:
+        raise LoadError(f"{plan.ref}: a record has a key without a name.", hint="Give it one in the source.")
+    scan = _scan(table)
+    columns, selected = [], []
+    for name, found in kinds.items():
+        column = _column(name, found, table["hints"].get(name) or {})
+        value = _value(column)
+        if column.type == "JSON" and plan.options.nested == "struct" and set(found) == {"nested"}:
+            structure = _structure(plan, reading, scan, name, known.get(name))
+            structures[name] = structure
+            exact = nested.plain(structure)
+            column, value = PartColumn(name, nested.type_of(exact)), nested.cast(name, exact)
+        columns.append(column)
+        selected.append(f"{value} AS {quote(name)}" if value != quote(name) else value)
+    return Part(
+        f"SELECT {', '.join(selected)} FROM ({scan})", tuple(columns), str(plan.ref), records=_counted(table)
+    )
+
+
+def _counted(table: Mapping[str, Any]) -> Callable[[], Callable[[], int]]:
+    """What dlt itself counted when it handed over the rows."""
+    return lambda: lambda: int(table["rows"])
+
+
+def _scan(table: Mapping[str, Any]) -> str:
+    declared = ", ".join(f"{literal(name)}: 'JSON'" for name in table["columns"])
+    # DuckDB's buffers are as large as the largest object may be, so it gets no more than it needs.
+    largest = max(int(table["longest"]) + 1024, 1 << 20)
+    return (
+        f"SELECT * FROM read_json({literal(table['path'])}, format = 'newline_delimited', records = true, "
+        f"columns = {{{declared}}}, maximum_object_size = {largest}, hive_partitioning = false)"
+    )
+
+
+def _column(name: str, kinds: Sequence[str], hint: Mapping[str, Any]) -> PartColumn:
+    """How a column is handed over: typed where every value has one and the same exact type, else as text."""
+    found, hinted = set(kinds), hint.get("data_type")
+    if "nested" in found or hinted == "json":
+        return PartColumn(name, "JSON")
+    if found == {"bytes"}:
+        return PartColumn(name, "BLOB")
+    if "float" in found and found <= {"int", "float"}:
+        return PartColumn(name, "DOUBLE")
+    first = (_HINTED[hinted],) if hinted in _HINTED else ()
+    if hinted == "text":
+        return PartColumn(name, None, _TEXT)
+    if not found:
+        return PartColumn(name, None, SCALARS)
+    if found <= {"int", "big"}:
+        among: tuple[str, ...] = ("BIGINT", "DECIMAL", "VARCHAR")
+    elif found <= {"int", "big", "float"}:
+        among = _NUMBERS
+    elif found <= {"decimal", "int", "big"}:
+        among = ("DECIMAL", "VARCHAR")
+    elif found <= {"str", "datetime", "date"}:
+        among = _DATES
+    elif len(found) == 1:
+        among = {"bool": ("BOOLEAN", "VARCHAR"), "time": ("TIME", "VARCHAR")}.get(kinds[0], _TEXT)
+    else:
+        among = _TEXT
+    return PartColumn(name, None, tuple(dict.fromkeys((*first, *among))))
+
+
+def _value(column: PartColumn) -> str:
+    name = quote(column.name)
+    if column.type == "JSON":
+        return name
+    if column.type == "BLOB":
+        return f"from_base64({name} ->> '$')"
+    return f"CAST({name} ->> '$' AS DOUBLE)" if column.type == "DOUBLE" else f"{name} ->> '$'"
+
+
+def _structure(plan: StreamPlan, reading: Reading, scan: str, name: str, known: Any) -> Any:
+    structure = nested.merge(known, nested.structure_of(reading.connection, scan, name))
+    number = nested.inexact_number(reading.connection, scan, name, nested.plain(structure))
+    if number:
+        raise LoadError(
+            f"{plan.ref}: {number} in column {name!r} has more digits than the type of its field holds.",
+            hint="Set nested: json for the stream: JSON keeps every digit.",
+        )
+    return structure
+
+
+def _with_structs(
+    plan: StreamPlan, reading: Reading, known: Mapping[str, Any], structures: Mapping[str, Any]
+) -> StreamPlan:
+    """Let nested columns of the table grow with their fields: the new type holds what the old one did."""
+    if plan.options.contract != "evolve" or plan.mode == "replace":
+        return plan
+    grown = {
+        name: nested.type_of(nested.plain(structure))
+        for name, structure in structures.items()
+        if name in known and nested.plain(structure) != nested.plain(known[name]) and name not in plan.columns
+    }
+    return replace(plan, columns={**plan.columns, **grown}) if grown else plan
+
+
+def _parquet_part(plan: StreamPlan, reading: Reading, table: Mapping[str, Any]) -> Part:
+    """Arrow tables and data frames, which dlt writes as Parquet: their types are their own."""
+    scan = f"read_parquet({literal(table['path'])}, hive_partitioning = false)"
+    columns, selected = [], []
+    for row in reading.connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall():
+        name, kind = row[0], row[1]
+        is_nested = kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION"))
+        if is_nested and plan.options.nested == "tables":
+            raise LoadError(
+                f"{plan.ref}: column {name!r} is a {kind.split('(')[0]} of Arrow, which cannot become a table.",
+                hint="Set nested: struct or nested: json for the stream.",
+            )
+        as_json = is_nested and plan.options.nested == "json"
+        columns.append(PartColumn(name, "JSON" if as_json else kind, SCALARS))
+        selected.append(f"to_json({quote(name)}) AS {quote(name)}" if as_json else quote(name))
+    refuse_twins(plan, "the data", "columns", [column.name for column in columns])
+    return Part(f"SELECT {', '.join(selected)} FROM {scan}", tuple(columns), str(plan.ref), records=_counted(table))
+
+
+# --- the process that runs dlt --------------------------------------------------------------------------------------
+
+
+def _job(action: str, name: str, source: DltSource | RestSource, root: Path, work: Path) -> dict[str, Any]:
+    return {
+        "action": action,
+        "name": name,
+        "kind": source.kind,
+        "source": "" if isinstance(source, RestSource) else source.source,
+        "config": dict(source.config),
+        "root": str(root),
+        "work": str(work),
+        "keep_names": source.naming == "keep",
+    }
+
+
+def _ask(name: str, source: DltSource | RestSource, root: Path) -> list[dict[str, Any]]:
+    """Have the source made, and return its resources."""
+    with tempfile.TemporaryDirectory(prefix="smoll-dlt-") as work:
+        answer = _work(_job("describe", name, source, root, Path(work)), lambda: False, lambda news: None)
+    found: list[dict[str, Any]] = answer["streams"]
+    return found
+
+
+def _work(
+    job: Mapping[str, Any], stopped: Callable[[], bool], listen: Callable[[Mapping[str, Any]], None]
+) -> dict[str, Any]:
+    """Start the worker, give it the job, and wait for its answer. It never outlives the call, nor this process."""
+    command = [sys.executable, "-P", str(_WORKER)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=job["root"], start_new_session=True
+    )
+    assert process.stdin and process.stdout
+    try:
+        with suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(job).encode() + b"\n")
+            process.stdin.flush()  # and it stays open: its end tells the worker that this process is gone
+        for line in _lines(process.stdout.fileno(), stopped):
+            news = json.loads(line)
+            if "result" in news:
+                result: dict[str, Any] = news["result"]
+                return result
+            if "error" in news:
+                message, hint, stream = news["error"]
+                raise LoadError(f"{job['name']}{'.' if stream else ''}{stream}: {message}", hint=hint)
+            listen(news)
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with suppress(OSError):
+                pipe.close()
+    if stopped():
+        raise Interrupted(f"{job['name']}: interrupted; its tables are as they were before.")
+    last = _last_line(Path(job["work"]) / "log.txt")
+    raise LoadError(
+        f"{job['name']}: the process that runs dlt ended without an answer{': ' if last else ''}{last}.",
+        hint="Where the machine has run out of memory, the source should yield its rows in smaller pieces.",
+    )
+
+
+def _lines(pipe: int, stopped: Callable[[], bool]) -> Iterator[bytes]:
+    """The lines that come through the pipe, until it ends or the run is stopped."""
+    pending = b""
+    while not stopped():
+        if not select.select([pipe], [], [], _POLL_SECONDS)[0]:
+            continue
+        chunk = os.read(pipe, 1 << 16)
+        if not chunk:
+            return
+        *lines, pending = (pending + chunk).split(b"\n")
+        yield from lines
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
+        return ""
+    return next((line[:200] for line in reversed(lines) if line), "")
