@@ -1,0 +1,281 @@
+"""Files as they come from Excel, mainframes, e-mail and other people's scripts: what becomes of each is written here.
+
+Under ``on_bad_row: fail`` a file with a bad record is refused with file and line, and the table stays as it was.
+Under ``quarantine`` the good records are loaded, and each bad one is in ``t__rejected`` with its line and its text.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from support import MakeProject, files_yml, load, raw, refused, reopen, rows, types, write
+
+
+@dataclass(frozen=True)
+class Wild:
+    """A file, the rows that are loaded of it, and its bad records: line, a word of the reason, and raw text."""
+
+    content: str | bytes
+    rows: list[Any]
+    bad: tuple[tuple[int, str, str], ...] = ()
+    names: tuple[str, ...] = ("id", "name")
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+GOOD = [(1, "x"), (2, "y")]
+COUNT, QUOTE, UTF8 = "value", "quote", "utf-8"
+LATIN, WIDE = {"encoding": "latin-1"}, {"encoding": "utf-16"}
+CASES: dict[str, Wild] = {
+    # Encodings
+    "utf-8 with BOM": Wild("\ufeffid,name\n1,x\n2,y\n", GOOD),
+    "BOM before a quote": Wild('\ufeff"id","name"\n1,x\n2,y\n', GOOD),
+    "BOM inside": Wild("id,name\n1,\ufeffx\n", [(1, "\ufeffx")]),
+    "latin-1": Wild("id,name\n1,café\n".encode("latin-1"), [(1, "café")], options=LATIN),
+    "utf-16, low byte first": Wild("\ufeffid,name\n1,日本😀\n".encode("utf-16-le"), [(1, "日本😀")], options=WIDE),
+    "utf-16, high byte first": Wild("\ufeffid,name\n1,日本😀\n".encode("utf-16-be"), [(1, "日本😀")], options=WIDE),
+    "bytes that are no utf-8": Wild(b"id,name\n1,x\n2,y\n3,\xff\xfe\n", GOOD, ((4, UTF8, "3,\ufffd\ufffd"),)),
+    "a character cut at the end": Wild(b"id,name\n1,x\n2,y\n3,\xe2\x82", GOOD, ((4, UTF8, "3,\ufffd"),)),
+    "an encoded surrogate": Wild(b"id,name\n1,x\n3,\xed\xa0\x80\n2,y\n", GOOD, ((3, UTF8, "3,\ufffd\ufffd\ufffd"),)),
+    "other line separators are text": Wild(
+        "id,name\n1,a\u2028b\x85c\x0bd\x0ce\x1cf\n", [(1, "a\u2028b\x85c\x0bd\x0ce\x1cf")]
+    ),
+    # Line ends
+    "\\r\\n": Wild("id,name\r\n1,x\r\n2,y\r\n", GOOD),
+    "\\r": Wild("id,name\r1,x\r2,y\r", GOOD),
+    "\\r\\n, then \\n": Wild("id,name\r\n1,x\n2,y\n", GOOD),
+    "\\n, then \\r\\n": Wild("id,name\n1,x\r\n2,y\r\n", GOOD),
+    "\\n and \\r\\n in turns": Wild("id,name\n1,x\r\n2,y\n3,z\r\n", [*GOOD, (3, "z")]),
+    "all three": Wild("id,name\r\n1,x\r2,y\n", GOOD),
+    "all three in quotes": Wild('id,name\n1,"a\rb"\n2,"c\r\nd"\n3,"e\nf"\n', [(1, "a\rb"), (2, "c\r\nd"), (3, "e\nf")]),
+    "\\n in quotes among \\r\\n": Wild('id,name\r\n1,"a\nb"\r\n2,"c\rd"\r\n', [(1, "a\nb"), (2, "c\rd")]),
+    "none at the end": Wild("id,name\n1,x\n2,y", GOOD),
+    "none at the end, after an empty value": Wild("id,name\n1,x\n2,", [(1, "x"), (2, None)]),
+    "none at the end, after quotes": Wild('id,name\n1,x\n2,"y"', GOOD),
+    "blank lines": Wild("id,name\n1,x\n\n\n2,y\n\n", GOOD),
+    "blank lines of \\r\\n": Wild("id,name\r\n1,x\r\n\r\n2,y\r\n\r\n", GOOD),
+    "a line of blanks": Wild("id,name\n1,x\n  \n2,y\n", GOOD, ((3, COUNT, "  "),)),
+    "Ctrl-Z at the end": Wild(b"id,name\n1,x\n2,y\n\x1a", GOOD, ((4, COUNT, "\x1a"),)),
+    # Columns
+    "header only": Wild("id,name\n", []),
+    "header only, no line end": Wild("id,name", []),
+    "too many values": Wild("id,name\n1,x\n3,y,z\n2,y\n", GOOD, ((3, COUNT, "3,y,z"),)),
+    "too few values": Wild("id,name\n1,x\n3\n2,y\n", GOOD, ((3, COUNT, "3"),)),
+    "ragged in both ways": Wild(
+        "id,name\n3\n1,x\n4,a,b\n2,y\n5,,,\n",
+        GOOD,
+        ((2, COUNT, "3"), (4, COUNT, "4,a,b"), (6, COUNT, "5,,,")),
+    ),
+    "a delimiter at the end of each line": Wild("id,name,\n1,x,\n2,y,\n", [(1, "x", None), (2, "y", None)],
+                                                names=("id", "name", "column2")),
+    "a delimiter at the end of each row": Wild("id,name\n1,x,\n2,y,\n", GOOD),
+    "blanks around names": Wild(" id , name \n1,x\n2,y\n", GOOD),
+    "a name of two lines": Wild('id,"first\nname"\n1,x\n2,y\n', GOOD, names=("id", "first\nname")),
+    "a name of two lines of \\r\\n": Wild('id,"first\r\nname"\r\n1,x\r\n3\r\n2,y\r\n', GOOD, ((4, COUNT, "3"),),
+                                         names=("id", "first\r\nname")),
+    "delimiters in a quoted name": Wild('id,"a;b;c;d"\n1,x\n2,y\n', GOOD, names=("id", "a;b;c;d")),
+    "a column without a name": Wild("id,,name\n1,2,x\n", [(1, 2, "x")], names=("id", "column1", "name")),
+    "one column": Wild("name\nx\ny\n", [("x",), ("y",)], names=("name",)),
+    "one column, with NULL and an empty text": Wild('name\nx\n\n""\n', [("",), ("x",), (None,)], names=("name",)),
+    "Excel's sep=": Wild("sep=;\nid;name\n1;x\n2;y\n", GOOD),
+    "Excel's sep= of \\r\\n": Wild("\ufeffsep=;\r\nid;name\r\n1;x\r\n3\r\n2;y\r\n", GOOD, ((4, COUNT, "3"),)),
+    # Quotes
+    "quotes in quotes": Wild('id,name\n1,"say ""hi"""\n2,""""\n', [(1, 'say "hi"'), (2, '"')]),
+    "a quote inside a plain value": Wild('id,name\n1,5" pipe\n2,a"b"\n', [(1, '5" pipe'), (2, 'a"b"')]),
+    "delimiters in quotes": Wild('id,name\n1,"a,b;c|d\te"\n', [(1, "a,b;c|d\te")]),
+    "everything in quotes": Wild('"id","name"\r\n"1","x"\r\n"2","y"\r\n', GOOD),
+    "backslashes do not escape": Wild('id,name\n1,x\n3,"a \\"b\\" c"\n2,y\n', GOOD, ((3, QUOTE, '3,"a \\"b\\" c"'),)),
+    "text after a quote": Wild('id,name\n1,x\n3,"a"b\n2,y\n', GOOD, ((3, QUOTE, '3,"a"b'),)),
+    "a quote open at the end": Wild('id,name\n1,x\n2,y\n3,"z\n', GOOD, ((4, QUOTE, '3,"z'),)),
+    "a quote open in the middle": Wild(
+        'id,name\n1,x\n3,"z\n2,y\n4,"w"\n', [*GOOD, (4, "w")], ((3, QUOTE, '3,"z'),)
+    ),
+    "NUL": Wild(b"id,name\n1,a\0b\n", [(1, "a\0b")]),
+    # Long ones
+    "a line of 5 MB": Wild("id,name\n1," + "x" * 5_000_000 + "\n2,y\n", [(1, "x" * 5_000_000), (2, "y")]),
+    "a value of 10 MB with line ends": Wild(
+        'id,name\n1,"' + "x\n" * 5_000_000 + '"\n2,y\n3\n',
+        [(1, "x\n" * 5_000_000), (2, "y")],
+        ((5_000_004, COUNT, "3"),),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_wild_file_is_loaded_or_refused_with_the_line(make_project: MakeProject, case: str) -> None:
+    wild = CASES[case]
+    project = make_project(files_yml(**wild.options))
+    write(project.config.root, {"data/t.csv": wild.content})
+
+    if not wild.bad:
+        load(project)
+        assert list(types(project)) == list(wild.names)
+        assert same(rows(project), wild.rows)
+    else:
+        line, _, _ = wild.bad[0]
+        refused(project, f"s.t: data/t.csv, line {line}")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_wild_file_in_quarantine_loses_no_good_row(make_project: MakeProject, case: str) -> None:
+    wild = CASES[case]
+    project = make_project(files_yml(on_bad_row="quarantine", **wild.options))
+    write(project.config.root, {"data/t.csv": wild.content})
+
+    stream = load(project)
+
+    assert (stream.rows, stream.rejected) == (len(wild.rows), len(wild.bad))
+    assert list(types(project)) == list(wild.names)
+    assert same(rows(project), wild.rows)
+    rejected = raw(project, "SELECT line, reason, raw, _smoll_file FROM raw_s.t__rejected ORDER BY line")
+    assert [(line, text) for line, _, text, _ in rejected] == [(line, text) for line, _, text in wild.bad]
+    for (_, reason, _, file), (_, word, _) in zip(rejected, wild.bad, strict=True):
+        assert word in reason.lower() and file == "data/t.csv"
+
+
+def same(found: list[Any], wanted: list[Any]) -> bool:
+    """Equality without an explanation by pytest, which takes minutes for a value of 10 MB."""
+    return found == sorted(wanted, key=lambda row: tuple((value is None, value) for value in row))
+
+
+REFUSED: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
+    "one name twice": ("id,name,id\n1,x,2\n", ("data/t.csv", "two columns named 'id'", "Rename")),
+    "one name twice, but for blanks and case": ("id,name, ID\n1,x,2\n", ("data/t.csv", "'id'", "'ID'")),
+    "a quote open in the header": ('id,"name\n1,x\n', ("data/t.csv, line 1", "quote")),
+    "nothing but a quote": ('"id\n', ("data/t.csv, line 1", "quote")),
+    "utf-16 that is not said": ("id,name\n1,x\n".encode("utf-16"), ("data/t.csv", "encoding: utf-16")),
+    "NUL in a name": (b"id,na\0me\n1,x\n", ("data/t.csv",)),
+    "only a BOM": (b"\xef\xbb\xbf", ("data/t.csv",)),
+    "only a line end": ("\n", ("data/t.csv",)),
+}
+
+
+@pytest.mark.parametrize("on_bad_row", ["fail", "quarantine"])
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_file_without_a_sound_header_is_refused(make_project: MakeProject, case: str, on_bad_row: str) -> None:
+    content, parts = REFUSED[case]
+    project = make_project(files_yml(on_bad_row=on_bad_row), {"data/t.csv": content})
+
+    error = refused(project, "s.t", *parts)
+
+    assert not any(word in error for word in ("Parser Error", "Binder Error", "INTERNAL"))
+
+
+@pytest.mark.parametrize("bad", [2, 1_001, 40_000])
+def test_a_bad_record_after_records_of_several_lines_has_its_own_line(make_project: MakeProject, bad: int) -> None:
+    """The line is the one in the file, as an editor counts, and not the number of the record."""
+    records = [f'{number},"a\nb"' for number in range(1, 40_001)]
+    records[bad - 1] = f"{bad}"
+    content = "id,name\n" + "\n".join(records) + "\n"
+    line = 2 * bad
+    project = make_project(files_yml(), {"data/t.csv": content})
+    refused(project, f"data/t.csv, line {line}")
+
+    project = reopen(project, files_yml(on_bad_row="quarantine"))
+
+    assert load(project).rows == 39_999
+    assert raw(project, "SELECT line, raw FROM raw_s.t__rejected") == [(line, f"{bad}")]
+
+
+def test_bad_values_and_bad_records_are_both_accounted_for(make_project: MakeProject) -> None:
+    yml = files_yml("data/*.csv", mode="append", contract="discard", on_bad_row="quarantine")
+    project = make_project(yml, {"data/1.csv": "id,name\n1,x\n"})
+    load(project)
+    write(project.config.root, {"data/2.csv": 'id,name\n2,"y\nz"\nthree,y\n4\n5,v\n'})
+
+    stream = load(project)
+
+    assert (stream.read, stream.rows, stream.rejected) == (4, 2, 2)
+    assert rows(project) == [(1, "x"), (2, "y\nz"), (5, "v")]
+    found = raw(project, "SELECT _smoll_file, line, column_name, raw FROM raw_s.t__rejected ORDER BY line")
+    assert found == [("data/2.csv", 4, "id", "three,y"), ("data/2.csv", 5, None, "4")]
+
+
+def test_of_many_files_the_wild_ones_keep_their_good_rows(make_project: MakeProject) -> None:
+    files: dict[str, str | bytes] = {f"data/{number:02}.csv": f"id,name\n{number},x\n" for number in range(20)}
+    files |= {"data/07.csv": 'id,name\n7,"x\n', "data/13.csv": b"\xef\xbb\xbfid,name\r\n13,x\n14,\xff\r\n"}
+    project = make_project(files_yml("data/*.csv", on_bad_row="quarantine"), files)
+
+    stream = load(project)
+
+    assert (stream.rows, stream.rejected) == (19, 2)
+    found = raw(project, "SELECT _smoll_file, line, raw FROM raw_s.t__rejected ORDER BY ALL")
+    assert found == [("data/07.csv", 2, '7,"x'), ("data/13.csv", 3, "14,\ufffd")]
+
+
+NDJSON: dict[str, Wild] = {
+    "BOM": Wild('\ufeff{"id": 1}\n{"id": 2}\n', [(1,), (2,)]),
+    "\\r\\n": Wild('{"id": 1}\r\n{"id": 2}\r\n', [(1,), (2,)]),
+    "blank lines": Wild('\n{"id": 1}\n\n  \n{"id": 2}\n\n', [(1,), (2,)]),
+    "no line end": Wild('{"id": 1}\n{"id": 2}', [(1,), (2,)]),
+    "a record cut": Wild('{"id": 1}\n{"id": 3, "na\n{"id": 2}\n', [(1,), (2,)], ((2, "json", '{"id": 3, "na'),)),
+    "the last record cut": Wild('{"id": 1}\n{"id": 2}\n{"id"', [(1,), (2,)], ((3, "json", '{"id"'),)),
+    "a number where a record should be": Wild('{"id": 1}\n7\n{"id": 2}\n', [(1,), (2,)], ((2, "object", "7"),)),
+    "a list where a record should be": Wild('{"id": 1}\n[1]\n{"id": 2}\n', [(1,), (2,)], ((2, "object", "[1]"),)),
+    "null where a record should be": Wild('{"id": 1}\nnull\n{"id": 2}\n', [(1,), (2,)], ((2, "object", "null"),)),
+    "a key twice": Wild(
+        '{"id": 1}\n{"id": 3, "id": 4}\n{"id": 2}\n', [(1,), (2,)], ((2, "twice", '{"id": 3, "id": 4}'),)
+    ),
+    "two records on a line": Wild(
+        '{"id": 1}\n{"id": 3} {"id": 4}\n{"id": 2}\n', [(1,), (2,)], ((2, "json", '{"id": 3} {"id": 4}'),)
+    ),
+    "bytes that are no utf-8": Wild(
+        b'{"id": 1}\n{"id": "\xff"}\n{"id": 2}\n', [(1,), (2,)], ((2, UTF8, '{"id": "\ufffd"}'),)
+    ),
+    "a lone surrogate": Wild(
+        '{"id": 1}\n{"id": "\\ud800"}\n{"id": 2}\n', [(1,), (2,)], ((2, "", '{"id": "\\ud800"}'),)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NDJSON)
+def test_wild_ndjson_is_loaded_or_refused_with_the_line(make_project: MakeProject, case: str) -> None:
+    wild = NDJSON[case]
+    project = make_project(files_yml("data/t.ndjson"), {"data/t.ndjson": wild.content})
+
+    if wild.bad:
+        refused(project, f"s.t: data/t.ndjson, line {wild.bad[0][0]}")
+    else:
+        load(project)
+        assert rows(project) == wild.rows
+
+
+@pytest.mark.parametrize("case", NDJSON)
+def test_wild_ndjson_in_quarantine_loses_no_good_row(make_project: MakeProject, case: str) -> None:
+    wild = NDJSON[case]
+    project = make_project(files_yml("data/t.ndjson", on_bad_row="quarantine"), {"data/t.ndjson": wild.content})
+
+    stream = load(project)
+
+    assert (stream.rows, stream.rejected) == (len(wild.rows), len(wild.bad))
+    assert rows(project) == wild.rows
+    rejected = raw(project, "SELECT line, reason, raw FROM raw_s.t__rejected ORDER BY line")
+    assert [(line, text) for line, _, text in rejected] == [(line, text) for line, _, text in wild.bad]
+    for (_, reason, _), (_, word, _) in zip(rejected, wild.bad, strict=True):
+        assert word in reason.lower()
+
+
+@pytest.mark.parametrize("on_bad_row", ["fail", "quarantine"])
+@pytest.mark.parametrize(
+    "content",
+    ['[{"id": 1},\n{"id": 2}', '[{"id": 1},\n{"id": 2},', '[{"id": 1}, {"id"', "[", '[{"id": 1}] [{"id": 2}'],
+)
+def test_a_json_array_that_broke_off_is_refused(make_project: MakeProject, content: str, on_bad_row: str) -> None:
+    project = make_project(files_yml("data/t.json", on_bad_row=on_bad_row), {"data/t.json": content})
+
+    refused(project, "s.t", "data/t.json")
+
+
+@pytest.mark.parametrize("suffix", ["ndjson", "json"])
+def test_a_json_value_of_10_mb_is_loaded(make_project: MakeProject, suffix: str) -> None:
+    records = [{"id": 1, "name": "x" * 10_000_000}, {"id": 2, "name": "y"}]
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    content = lines if suffix == "ndjson" else json.dumps(records)
+    project = make_project(files_yml(f"data/t.{suffix}"), {f"data/t.{suffix}": content})
+
+    load(project)
+
+    assert raw(project, "SELECT id, length(name) FROM raw_s.t ORDER BY id") == [(1, 10_000_000), (2, 1)]
