@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from ruamel.yaml import YAML
 
@@ -156,6 +157,40 @@ def test_a_doubled_key_of_two_columns_is_found(make_project: MakeProject) -> Non
     assert [check.name for check in result.checks if check.status == "fail"] == ["unique_stg_s__t__a_b_"]
 
 
+def test_history_keeps_its_columns_and_its_key_is_unique_among_current_rows(make_project: MakeProject) -> None:
+    yml = files_yml("data/t.csv", mode="scd2", key="id")
+    project = make_project(yml, {"data/t.csv": "id,v\n1,a\n2,b\n"}, NO_MODELS)
+    project.run()
+    write(project.config.root, {"data/t.csv": "id,v\n1,a\n2,c\n"})
+    project.run()
+
+    project.generate_staging("s")
+
+    model = docs(project, "s/_s__models.yml")["stg_s__t"]
+    history = ["_smoll_valid_from", "_smoll_valid_to", "_smoll_current"]
+    assert list(model["columns"]) == ["id", "v", *history, "_smoll_loaded_at"]
+    assert model["columns"]["id"]["data_tests"] == [{"unique": {"config": {"where": "_smoll_current"}}}, "not_null"]
+    assert model["description"].endswith("One row per version of id.")
+    assert raw(project, "select count(*) from raw_s.t") == [(3,)]
+    assert len(passes(project)) == 3
+
+
+def test_deleted_rows_are_told_apart(make_project: MakeProject) -> None:
+    yml = files_yml("data/*.csv", mode="append", deletes="soft")
+    project = make_project(yml, {"data/a.csv": "id\n1\n", "data/b.csv": "id\n2\n"}, NO_MODELS)
+    project.run()
+    (project.config.root / "data/b.csv").unlink()
+    project.run()
+
+    project.generate_staging("s")
+
+    assert list(docs(project, "s/_s__models.yml")["stg_s__t"]["columns"])[1:] == [
+        "_smoll_deleted_at",
+        "_smoll_loaded_at",
+    ]
+    passes(project)
+
+
 def test_an_existing_file_is_left_alone(make_project: MakeProject) -> None:
     mine = {"deep/er/stg_s__t.sql": "select 1 as mine", "mine.yml": "models: [{name: stg_s__u, description: mine}]\n"}
     yml = "sources: {s: {kind: files, streams: {t: data/t.csv, u: data/u.csv, v: data/none.csv}}}\n"
@@ -184,6 +219,21 @@ def test_the_names_of_the_users_own_source_are_used(make_project: MakeProject) -
 
     assert """{{ source("it's mine", 'orders') }}""" in sql(project, "s/stg_s__t.sql")
     passes(project)
+
+
+def test_child_tables_come_with_their_stream(make_project: MakeProject) -> None:
+    """What a load of nested data leaves behind: a second table, and dbt's sources tell of it."""
+    project = make_project(files_yml(), {"data/t.csv": "id\n1\n2\n"}, NO_MODELS)
+    project.run()
+    with duckdb.connect(project.config.root / ".smoll/warehouse.duckdb") as warehouse:
+        warehouse.execute("CREATE TABLE raw_s.t__items AS SELECT 7 AS n, now()::TIMESTAMP AS _smoll_loaded_at")
+    generated = project.config.root / "transform/models/_smoll_sources.yml"
+    generated.write_text(generated.read_text().replace('"tables": [', '"tables": [{"name": "t__items"},'))
+
+    result = project.generate_staging("s.t")
+
+    assert f"{STAGING}/s/stg_s__t__items.sql" in result.written
+    assert "{{ source('s', 't__items') }}" in sql(project, "s/stg_s__t__items.sql")
 
 
 def test_a_table_without_rows(make_project: MakeProject) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoll.connector import StreamPlan, apply_naming, snake_case
 from smoll.connectors import connector_for
 from smoll.errors import StateError, UsageError
-from smoll.model import TableRef
+from smoll.load.rejects import rejected_table
+from smoll.model import StreamRef, TableRef
 from smoll.staging.look import Seen, is_unique, look
 from smoll.staging.render import Model, ModelColumn, Test, is_clean, render_sql, render_yaml, sql_name
 from smoll.state.layout import Layout, write_atomically
 from smoll.transform.profile import read_yaml
-from smoll.transform.sources_file import declared_sources, model_folders, yaml_files
+from smoll.transform.sources_file import declared_sources, generated_sources, model_folders, yaml_files
 from smoll.warehouse import columns_of, connect_reader, engine_settings
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def generate_staging(config: ProjectConfig, names: Sequence[str]) -> StagingResu
     settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
     with connect_reader(layout.warehouse, "warehouse", settings) as warehouse:
         plans = _chosen(config, names, _known(warehouse))
+        plans += _children(plans, config.transform_dir)
         loaded = [plan for plan in plans if columns_of(warehouse, plan.table)]
         if not loaded:
             raise _nothing_loaded(names)
@@ -159,6 +161,29 @@ def _look_at(project: Path) -> _Folder:
                 str(entry.get("name")) for entry in (entries if isinstance(entries, list) else ()) if _is_map(entry)
             }
     return _Folder(project, folders[0] / "staging", models, frozenset(documented), declared_sources(project))
+
+
+def _children(plans: Sequence[StreamPlan], project: Path) -> list[StreamPlan]:
+    """Tables that come with a stream's own (nested data, one table each): dbt has been told of them as sources."""
+    by_table = {_lower(plan.table): plan for plan in plans}
+    found = []
+    for table, named in generated_sources(project).items():
+        parents = [
+            plan
+            for plan in plans
+            if plan.ref.source == named.schema
+            and plan.table.schema == table.schema
+            and table.name.startswith(f"{plan.table.name}__")
+        ]
+        if parents and _lower(table) not in by_table and not _holds_rejects(table, parents):
+            parent = max(parents, key=lambda plan: len(plan.table.name))
+            ref = StreamRef(parent.ref.source, table.name)
+            found.append(replace(parent, ref=ref, table=table, key=(), cursor=None))
+    return found
+
+
+def _holds_rejects(table: TableRef, plans: Sequence[StreamPlan]) -> bool:
+    return any(table == rejected_table(plan.table) for plan in plans)
 
 
 def _is_map(value: Any) -> bool:

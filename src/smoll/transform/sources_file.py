@@ -65,6 +65,13 @@ def _render(sources: dict[str, list[StreamPlan]]) -> str:
     return json.dumps({"version": 2, "sources": listed}, indent=2, ensure_ascii=False) + "\n"
 
 
+def generated_sources(folder: Path) -> dict[TableRef, TableRef]:
+    """The tables that the generated file declares, to dbt's names of source and table; {} where there is no file."""
+    file = sources_file(folder)
+    sources = read_yaml(file).get("sources") or [] if file.is_file() else []
+    return dict(pair for source in sources for pair in _tables(source))
+
+
 def _declared(folder: Path) -> Iterable[tuple[TableRef, TableRef]]:
     """What the user's YAML declares, each as schema.table and as source.table."""
     for file in yaml_files(folder):
