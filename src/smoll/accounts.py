@@ -103,7 +103,9 @@ def _count(connection: DuckDBPyConnection | None, ref: StreamRef, table: TableRe
     return RejectCount(ref, rejected_table(table), row[0], row[1], row[2] or "") if row and row[0] else None
 
 
-def read_rejects(config: ProjectConfig, stream: str, limit: int | None, load: int | None) -> tuple[Reject, ...]:
+def read_rejects(
+    config: ProjectConfig, stream: str, limit: int | None, load: int | None, longest: int | None = None
+) -> tuple[Reject, ...]:
     """The rejected rows of SOURCE.STREAM, of the newest load first and in the order of the file.
 
     Parameters
@@ -112,6 +114,8 @@ def read_rejects(config: ProjectConfig, stream: str, limit: int | None, load: in
         How many rows at most; None for all.
     load
         Only those that this run rejected.
+    longest
+        Cut raw texts to so many characters; None for whole ones.
 
     Raises
     ------
@@ -131,9 +135,11 @@ def read_rejects(config: ProjectConfig, stream: str, limit: int | None, load: in
             return ()
         where = f"WHERE {columns['load']} = {int(load)}" if load is not None else ""
         order = ", ".join(columns[name] for name in ("file", "line", "column") if columns[name] != _NO_FILE)
+        raw = columns["raw"] if longest is None else f"left({columns['raw']}, {int(longest)})"
+        selected = [raw if name == "raw" else column for name, column in columns.items()]
         most = f"LIMIT {int(limit)}" if limit is not None else ""
         rows = warehouse.execute(
-            f"""SELECT {", ".join(columns.values())} FROM {rejected_table(table).sql} {where}
+            f"""SELECT {", ".join(selected)} FROM {rejected_table(table).sql} {where}
             ORDER BY {columns["load"]} DESC, {order} {most}"""
         ).fetchall()
         return tuple(Reject(*row) for row in rows)

@@ -158,8 +158,19 @@ class Project:
         """
         return count_rejects(self.config, source)
 
-    def rejects(self, stream: str, limit: int | None = None, load: int | None = None) -> tuple[Reject, ...]:
-        """The rejected rows of SOURCE.STREAM, of the newest load first; with `load` those of that run only.
+    def rejects(
+        self, stream: str, limit: int | None = None, load: int | None = None, *, longest: int | None = None
+    ) -> tuple[Reject, ...]:
+        """The rejected rows of SOURCE.STREAM, of the newest load first.
+
+        Parameters
+        ----------
+        limit
+            How many rows at most; None for all.
+        load
+            Only those that this run rejected.
+        longest
+            Cut raw texts to so many characters; None for whole ones.
 
         Raises
         ------
@@ -168,7 +179,7 @@ class Project:
         ReleaseError
             A run holds the working warehouse.
         """
-        return read_rejects(self.config, stream, limit, load)
+        return read_rejects(self.config, stream, limit, load, longest)
 
     def states(self, name: str = "") -> tuple[StoredState, ...]:
         """From where each stream (or SOURCE, or SOURCE.STREAM) goes on.

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ import pytest
 
 import smoll
 from smoll.cli import main
-from support import MakeProject, files_yml, load, raw, reopen, write
+from support import MakeProject, files_yml, load, raw, reopen, sql_yml, write
 
 QUARANTINE = {"mode": "append", "on_bad_row": "quarantine", "columns": {"b": "BIGINT"}}
 
@@ -106,6 +107,19 @@ def test_metadata_may_have_other_names(make_project: MakeProject) -> None:
     load(project)
     (row,) = project.rejects("s.t")
     assert (row.load, row.file, row.column, row.reason) == (1, "data/one.csv", "b", "'x' is no BIGINT")
+
+
+def test_rows_of_a_database_have_no_file(make_project: MakeProject, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"on_bad_row": "quarantine", "columns": {"n": "BIGINT"}}
+    project = make_project(sql_yml("sqlite:///x.db", {"t": options}))
+    with sqlite3.connect(project.config.root / "x.db") as database:
+        database.executescript("CREATE TABLE t (n TEXT); INSERT INTO t VALUES ('1'), ('x')")
+    database.close()
+    load(project)
+    (row,) = project.rejects("s.t")
+    assert (row.file, row.column, row.reason) == ("", "n", "'x' is no BIGINT")
+    assert run(project, "s.t") == 0
+    assert capsys.readouterr().out.split()[:5] == ["load", "line", "column", "reason", "raw"]
 
 
 def test_a_wrong_name_is_told(two_loads: smoll.Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,8 @@ MARKS = {
     **dict.fromkeys(("warn", "note", "interrupted", "staged"), ("!", "yellow")),
     **dict.fromkeys(("unchanged", "skipped", "none", "running"), ("·", "dim")),
 }
+# Data must not drive the terminal: control characters but the line end become pictures (U+2400 and on).
+VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) != "\n"} | {127: 0x2421}
 # A file or a pipe has no width; nothing is folded there.
 _ENDLESS = 10_000
 
@@ -57,6 +59,11 @@ def mark(status: str) -> Text:
     """Give the mark of a status, coloured."""
     sign, style = MARKS[status]
     return Text(sign, style)
+
+
+def visible(text: str) -> Text:
+    """Text from a source as one line in which nothing is hidden."""
+    return Text(text.translate(VISIBLE | {ord("\n"): 0x240A}))
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

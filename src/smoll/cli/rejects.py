@@ -13,13 +13,13 @@ from smoll.cli.context import Invocation, json_option, pass_invocation
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.text import Text
 
     from smoll.accounts import Reject, RejectCount
 
 # Of a raw text, where no terminal says how much there is room for.
 _RAW_SHOWN = 100
 _WIDEST_TERMINAL = 1000
+_LONGEST_RAW = _WIDEST_TERMINAL + 1
 
 
 @click.command(epilog="Example: smoll rejects nyc.flights --limit 100 --format csv > rejects.csv")
@@ -43,7 +43,8 @@ def command(invocation: Invocation, name: str, limit: int, load: int | None, sty
     style = "json" if as_json else style
     project = invocation.open()
     if "." in name:
-        rejects = project.rejects(name, limit + 1 if limit else None, load)
+        longest = _LONGEST_RAW if style == "table" else None
+        rejects = project.rejects(name, limit + 1 if limit else None, load, longest=longest)
         shown = rejects[:limit] if limit else rejects
         _print(shown, style, lambda width: _rows(shown, width))
         if len(rejects) > len(shown):
@@ -83,14 +84,14 @@ def _print_csv(found: Sequence[Any]) -> None:
 
 
 def _counts(counts: Sequence[RejectCount]) -> RenderableType:
-    from smoll.cli.output import table
+    from smoll.cli.output import table, visible
 
-    rows = ((str(c.ref), f"{c.rows:,}", str(c.load), _visible(c.reason)) for c in counts)
+    rows = ((str(c.ref), f"{c.rows:,}", str(c.load), visible(c.reason)) for c in counts)
     return table(("stream", "rejected", "newest load", "most often"), rows, right=("rejected", "newest load"))
 
 
 def _rows(rejects: Sequence[Reject], width: int) -> RenderableType:
-    from smoll.cli.output import table
+    from smoll.cli.output import table, visible
 
     files = any(reject.file for reject in rejects)
     headers = ("load", *(("file",) if files else ()), "line", "column", "reason", "raw")
@@ -99,20 +100,11 @@ def _rows(rejects: Sequence[Reject], width: int) -> RenderableType:
     room = min(width, _RAW_SHOWN) if width > _WIDEST_TERMINAL else width
     for reject in rejects:
         line = "" if reject.line is None else str(reject.line)
-        file = (_visible(reject.file),) if files else ()
-        why = (_visible(reject.column), _visible(reject.reason), _visible(_shorten(reject.raw or "", room)))
+        file = (visible(reject.file),) if files else ()
+        why = (visible(reject.column or ""), visible(reject.reason or ""), visible(_shorten(reject.raw or "", room)))
         result.add_row(str(reject.load), *file, line, *why)
     return result
 
 
 def _shorten(text: str, room: int) -> str:
     return text if len(text) <= room else f"{text[: room - 1]}…"
-
-
-def _visible(text: str | None) -> Text:
-    """Text from a source must not drive the terminal, nor break its line."""
-    from rich.text import Text
-
-    from smoll.cli.results import VISIBLE
-
-    return Text((text or "").translate(VISIBLE | {ord("\n"): "␊"}))

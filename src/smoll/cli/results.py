@@ -17,7 +17,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from smoll.cli.output import console, labelled
+from smoll.cli.output import VISIBLE, console, labelled
 from smoll.errors import SmollError, UsageError
 from smoll.model import literal
 
@@ -27,8 +27,6 @@ _WRONG_QUERY = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogEx
 _NUMBERS = {"float", "double", "decimal"} | {
     sign + size for sign in ("", "u") for size in ("tinyint", "smallint", "integer", "bigint", "hugeint")
 }
-# Data must not drive the terminal: control characters but the line end become pictures (U+2400 and on).
-VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) != "\n"} | {127: 0x2421}
 
 
 def answer(connection: duckdb.DuckDBPyConnection, query: str, style: str) -> None:

@@ -10,6 +10,8 @@ import click
 from smoll.cli.context import Invocation, json_option, pass_invocation
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from smoll.accounts import StoredState
     from smoll.events import Event
 
@@ -42,8 +44,11 @@ def show(invocation: Invocation, name: str, as_json: bool) -> int:
     return 0
 
 
-def _row(stored: StoredState) -> tuple[str, ...]:
-    return (str(stored.ref), stored.mode, _cursor(stored), f"{stored.files:,}" if stored.files else "", str(stored.run))
+def _row(stored: StoredState) -> tuple[RenderableType, ...]:
+    from smoll.cli.output import visible
+
+    files = f"{stored.files:,}" if stored.files else ""
+    return (visible(str(stored.ref)), stored.mode, visible(_cursor(stored)), files, str(stored.run))
 
 
 def _cursor(stored: StoredState) -> str:
@@ -101,9 +106,11 @@ def reset(invocation: Invocation, name: str, no_wait: bool, as_json: bool) -> in
     return 0
 
 
-def _words(stored: StoredState) -> str:
+def _words(stored: StoredState) -> RenderableType:
+    from smoll.cli.output import visible
+
     files = f"{stored.files:,} file{'' if stored.files == 1 else 's'}" if stored.files else ""
-    return ", ".join(filter(None, (_cursor(stored), files))) or "no cursor and no files"
+    return visible(", ".join(filter(None, (_cursor(stored), files))) or "no cursor and no files")
 
 
 def _tell(event: Event) -> None:

@@ -65,7 +65,7 @@ select * from renamed
 
 
 def _column(column: ModelColumn, keywords: frozenset[str]) -> str:
-    name = sql_name(column.name, keywords)
+    name = _verbatim(sql_name(column.name, keywords))
     return name if column.raw == column.name else f"{_verbatim(quote(column.raw))} as {name}"
 
 
