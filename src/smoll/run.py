@@ -260,7 +260,15 @@ def _load(
             emit=_one_at_a_time(listen),
         )
     finally:  # sources finish in any order
-        progress.streams = tuple(sorted(progress.streams, key=lambda result: order.index(result.ref)))
+        progress.streams = tuple(sorted(progress.streams, key=lambda result: _place(result.ref, order)))
+
+
+def _place(ref: StreamRef, order: Sequence[StreamRef]) -> tuple[int, str]:
+    """Where a stream stands among those of the project file; a table that came with one, right behind it."""
+    if ref in order:
+        return order.index(ref), ""
+    with_it = [other for other in order if other.source == ref.source and ref.stream.startswith(f"{other.stream}__")]
+    return (order.index(max(with_it, key=lambda other: len(other.stream))) if with_it else len(order)), ref.stream
 
 
 def _build(

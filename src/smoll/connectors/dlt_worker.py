@@ -48,6 +48,14 @@ class Refused(Exception):
         self.message, self.hint, self.stream = message, hint, stream
 
 
+class WhileWriting(Exception):  # noqa: N818
+    """Wraps what happened while a resource's items were written; names the resource as dlt's own exceptions do."""
+
+    def __init__(self, pipe_name: str) -> None:
+        super().__init__(pipe_name)
+        self.pipe_name = pipe_name
+
+
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
@@ -475,8 +483,8 @@ def _writing(
         try:
             for item in items:
                 rows.write(item)
-        except Refused as error:
-            raise Refused(error.message, error.hint, rows.stream) from error
+        except Exception as error:
+            raise WhileWriting(rows.stream) from error
         if time.monotonic() - news["at"] > _SECONDS_BETWEEN_NEWS:
             news["at"] = time.monotonic()
             sizes: dict[str, int] = {}
@@ -558,7 +566,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _deepest(chain: Sequence[BaseException]) -> BaseException:
     """The cause that is neither dlt's own wrapping nor the end of a generator."""
-    wrappers = ("PipelineStepFailed", "ResourceExtractionError")
+    wrappers = ("PipelineStepFailed", "ResourceExtractionError", "WhileWriting")
     for each in chain:
         if type(each).__name__ not in wrappers:
             return each
