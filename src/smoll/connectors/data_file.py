@@ -14,7 +14,8 @@ from smoll.connector import FILE_COLUMN, Part, PartColumn, StreamPlan
 from smoll.errors import LoadError
 from smoll.model import literal, quote
 
-_PARTITION = re.compile(r"(?:^|/)([^/=?]+)=[^/]*(?=/)")
+_PARTITION = re.compile(r"(?:^|/)([^/=]+)=[^/]*(?=/)")
+_WEB = "^(https?://[^?]*)[?].*$"  # what stands in a query is no folder
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -92,7 +93,7 @@ def file_name_sql(files: Sequence[DataFile], column: str = "__smoll_path") -> st
 
 def partitions_of(name: str) -> tuple[str, ...]:
     """The names of the partitions in a file's name: ``year`` and ``m`` of ``data/year=2024/m=1/x.csv``."""
-    return tuple(dict.fromkeys(_PARTITION.findall(name.partition("?")[0])))
+    return tuple(dict.fromkeys(_PARTITION.findall(re.sub(_WEB, r"\1", name, flags=re.DOTALL))))
 
 
 def with_partitions(part: Part, names: Sequence[str]) -> Part:
@@ -105,7 +106,7 @@ def with_partitions(part: Part, names: Sequence[str]) -> Part:
             added.append(name)
     if not added:
         return part
-    path = f"split_part({quote(FILE_COLUMN)}, '?', 1)"
+    path = f"regexp_replace({quote(FILE_COLUMN)}, '{_WEB}', '\\1', 's')"
     values = []
     for name in added:
         found = f"regexp_extract({path}, {literal(f'(?:^|/){re.escape(name)}=([^/]*)/')}, 1)"

@@ -34,7 +34,7 @@ from smoll.connectors.data_file import (
     with_partitions,
 )
 from smoll.connectors.fetch import Desk
-from smoll.connectors.places import Place, find_local, public_name, split_archive
+from smoll.connectors.places import Place, find_local, public_name, split_web_archive
 from smoll.connectors.unpack import format_of, is_archive, list_members, unpack
 from smoll.errors import LoadError
 from smoll.model import StreamRef, quote
@@ -77,10 +77,11 @@ def check(name: str, source: FilesSource, root: Path, connection: DuckDBPyConnec
         for plan in discover(name, source, root, connection):
             desk = Desk(plan, Path(scratch))
             if plan.by_cursor:
-                urls = [url_cursor.fill(url, plan.options.start, plan.options.start) for url in plan.options.path]
-                for url in urls:
-                    web.probe(desk, source, public_name(url), url)
-                total += len(urls)
+                for template in plan.options.path:
+                    url = split_web_archive(template)[0]
+                    start = plan.options.start
+                    web.probe(desk, source, public_name(url), url_cursor.fill(url, start, start))
+                    total += 1
                 continue
             places = _find(desk, source, root)
             for place in places:
@@ -170,7 +171,7 @@ def _find(desk: Desk, source: FilesSource, root: Path) -> list[Place]:
     found: dict[str, Place] = {}
     for pattern in desk.plan.options.path:
         if pattern.startswith(("http://", "https://")):
-            address, members = split_archive(pattern)
+            address, members = split_web_archive(pattern)
             places = [Place(public_name(address), address, members=members)]
         elif "://" in pattern:
             places = stores.find(desk, source, pattern)
@@ -252,11 +253,11 @@ def _extract_by_cursor(plan: StreamPlan, source: FilesSource, reading: Reading) 
     bound = url_cursor.bound(plan, reading)
     files: list[DataFile] = []
     for template in plan.options.path:
-        url = url_cursor.fill(template, bound.since, bound.until)
-        name = public_name(template)
+        address, members = split_web_archive(template)
+        url = url_cursor.fill(address, bound.since, bound.until)
+        name = public_name(address)
         answer = web.fetch(desk, source, name, url, may_be_empty=True)
         if answer is not None and answer.path.stat().st_size:
-            members = split_archive(template)[1]
             files += [
                 file
                 for file in unpack(desk, name, answer.path, [], members=members, packed=answer.packed)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from smoll.connector import StreamPlan
 from smoll.connectors.data_file import fingerprint_of, stream_error
@@ -52,6 +52,13 @@ def split_archive(pattern: str) -> tuple[str, str]:
     """``data/a.zip/*.csv`` is ``*.csv`` in ``data/a.zip``; without an archive the second text is empty."""
     archive, *members = _ARCHIVE.split(pattern, maxsplit=1)
     return archive, members[0] if members else ""
+
+
+def split_web_archive(url: str) -> tuple[str, str]:
+    """As `split_archive`, for a URL that may have a query: it belongs to the archive."""
+    parts = urlsplit(url)
+    archive, members = split_archive(parts.path)
+    return urlunsplit((parts.scheme, parts.netloc, archive, parts.query, "")), unquote(members)
 
 
 def path_regex(pattern: str) -> re.Pattern[str]:

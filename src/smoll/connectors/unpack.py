@@ -76,6 +76,7 @@ def unpack(
     path: Path,
     fingerprint: Sequence[Any],
     *,
+    title: str = "",
     members: str = "",
     origin: Path | None = None,
     packed: bool = False,
@@ -84,6 +85,8 @@ def unpack(
 
     Parameters
     ----------
+    title
+        What tells the format, where it is not the whole `name`: the name of a member in its archive.
     members
         As `Place.members`.
     origin
@@ -96,15 +99,18 @@ def unpack(
     LoadError
         The file is damaged, encrypted, or of a format that cannot be told.
     """
-    options = desk.plan.options
-    if packed and _begins(path, name, desk) and _is_packed_twice(path, format_of(name, options.format)):
+    options, is_member = desk.plan.options, bool(title)
+    title = title or name
+    if packed and _begins(path, name, desk) and _is_packed_twice(path, format_of(title, options.format)):
         path = _copy(desk, name, gzip.open, path)
-    kind = _compression(path, name, fetched=origin is None)
+    kind = _compression(path, title, fetched=origin is None)
     if kind == "bz2":
         path = _copy(desk, name, bz2.open, path)
-        kind = _compression(path, name.removesuffix(".bz2"), fetched=True)
-    found = format_of(name, options.format)
+        kind = _by_magic(path)
+    found = format_of(title, options.format)
     if kind == "zip" and found != "excel":
+        if is_member:
+            raise stream_error(desk.plan, f"{name} is an archive in an archive.", "Unpack the outer one.")
         return _members(desk, name, path, fingerprint, members, origin)
     if found is None:
         hint = "Set `format: csv` on the stream."
@@ -141,9 +147,7 @@ def _members(
             if info.file_size == 0:
                 raise stream_error(desk.plan, f"{member} is empty: 0 bytes, not even a header.")
             copy = _copy(desk, member, archive.open, info)
-            if is_archive(member):
-                raise stream_error(desk.plan, f"{member} is an archive in an archive.", "Unpack the outer one.")
-            files += unpack(desk, member, copy, fingerprint)
+            files += unpack(desk, member, copy, fingerprint, title=info.filename)
     if origin is None:
         path.unlink()
     else:  # what was unpacked is only right if the archive did not change meanwhile
@@ -190,7 +194,7 @@ def _check_room(desk: Desk, name: str, size: int) -> None:
 
 
 def _begins(path: Path, name: str, desk: Desk) -> bool:
-    if _compression(path, name, fetched=True) == "gz":
+    if _by_magic(path) == "gz":
         return True
     raise stream_error(desk.plan, f"{name}: the server says that it packed the file with gzip, and did not.")
 
@@ -198,10 +202,15 @@ def _begins(path: Path, name: str, desk: Desk) -> bool:
 def _is_packed_twice(path: Path, found: str | None) -> bool:
     """Whether what is in the gzip file must come out of it: DuckDB reads text from it, and nothing else."""
     with gzip.open(path) as file:
-        return found not in _TEXTS or bool(_by_magic(file.read(16)))
+        return found not in _TEXTS or bool(_kind_of(file.read(16)))
 
 
-def _by_magic(head: bytes) -> str:
+def _by_magic(path: Path) -> str:
+    with path.open("rb") as file:
+        return _kind_of(file.read(16))
+
+
+def _kind_of(head: bytes) -> str:
     if head.startswith(b"\x1f\x8b\x08"):
         return "gz"
     if head.startswith(b"\x28\xb5\x2f\xfd"):
@@ -214,8 +223,7 @@ def _by_magic(head: bytes) -> str:
 def _compression(path: Path, name: str, *, fetched: bool) -> str:
     """How a file is packed. The name of a fetched one says little: servers unpack files on the way."""
     if fetched:
-        with path.open("rb") as file:
-            return _by_magic(file.read(16))
+        return _by_magic(path)
     suffix = Path(name).suffix.lower()
     return {".gz": "gz", ".zst": "zst", ".zstd": "zst", ".bz2": "bz2", ".zip": "zip"}.get(suffix, "")
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from smoll.project import FilesSource
 
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
-_MOST_FAILURES = 5  # in a row, without a byte between them
+_FIRST_PAUSE_SECONDS = 0.5
+_MOST_FAILURES = 5  # in a row, without a byte more than before
 _MOST_ATTEMPTS = 100
 _MOST_WAITING_SECONDS = 300
 _LONGEST_PAUSE_SECONDS = 60
@@ -54,6 +55,7 @@ class _Progress:
 
     target: Path
     got: int = 0
+    farthest: int = 0
     total: int | None = None
     validator: str = ""
     failures: int = 0
@@ -203,7 +205,6 @@ def _read(desk: Desk, answer: BaseHTTPResponse, progress: _Progress) -> None:
                     desk.check_stopped()
                     file.write(block)
                     progress.got += len(block)
-                    progress.failures = 0
                     desk.fetched(len(block))
         except HTTPError as error:
             raise _Failed(f"the connection broke off after {progress.got} bytes") from error
@@ -218,9 +219,10 @@ def _begin_again(desk: Desk, progress: _Progress) -> None:
 
 def _pause(desk: Desk, name: str, progress: _Progress, failure: _Failed) -> None:
     """Wait before the next attempt. Raises LoadError where there have been enough."""
-    progress.failures += 1
+    progress.failures = 1 if progress.got > progress.farthest else progress.failures + 1
+    progress.farthest = max(progress.farthest, progress.got)
     progress.attempts += 1
-    pause = 0.25 * 2**progress.failures if failure.pause is None else failure.pause
+    pause = _FIRST_PAUSE_SECONDS * 2 ** (progress.failures - 1) if failure.pause is None else failure.pause
     pause = min(max(pause, 0.0), _LONGEST_PAUSE_SECONDS)
     progress.waited += pause
     if (

@@ -1,0 +1,208 @@
+"""Files of an object store: a real S3 API (moto's server), its listings, pages and ETags."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import MakeProject, files_yml, load, parquet, raw, refused, reopen, rows
+
+KEY, SECRET = "AKIDEXAMPLE123", "very-hidden-S3cret"
+_buckets = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server of S3's API, on loopback."""
+    log = tmp_path_factory.mktemp("moto") / "log"
+    with log.open("wb") as file:
+        command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", "0"]
+        process = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    try:
+        while (found := re.search(r"Running on (http://127\.0\.0\.1:\d+)", log.read_text())) is None:
+            assert process.poll() is None, log.read_text()
+        yield found[1]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An empty bucket of its own."""
+
+    name: str
+    server: str
+    store: Any
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.name}"
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """The source's options with which a project reaches it."""
+        return {
+            "storage": {
+                "endpoint": self.server,
+                "region": "us-east-1",
+                "access_key_id": KEY,
+                "secret_access_key": SECRET,
+            }
+        }
+
+    def put(self, key: str, body: str | bytes) -> None:
+        import obstore
+
+        obstore.put(self.store, key, body.encode() if isinstance(body, str) else body)
+
+    def delete(self, key: str) -> None:
+        import obstore
+
+        obstore.delete(self.store, key)
+
+
+@pytest.fixture
+def bucket(s3_server: str) -> Bucket:
+    import urllib3
+    from obstore.store import S3Store
+
+    name = f"bucket-{next(_buckets)}"
+    login = "AWS4-HMAC-SHA256 Credential=x/20200101/us-east-1/s3/aws4_request"
+    answer = urllib3.request("PUT", f"{s3_server}/{name}", headers={"Authorization": login})
+    assert answer.status == 200, answer.data
+    config: Any = {
+        "endpoint": s3_server,
+        "region": "us-east-1",
+        "access_key_id": KEY,
+        "secret_access_key": SECRET,
+    }
+    return Bucket(name, s3_server, S3Store(name, config=config, client_options={"allow_http": True}))
+
+
+def test_objects_are_found_by_key_and_by_pattern(make_project: MakeProject, bucket: Bucket, tmp_path: Path) -> None:
+    parquet("SELECT 4 AS id", tmp_path / "t.parquet")
+    bucket.put("in/a b/ü.csv", "id\n1\n")
+    bucket.put("in/a b/other.csv", "id\n2\n")
+    bucket.put("in/deep/er/3.csv", "id\n3\n")
+    bucket.put("in/t.parquet", (tmp_path / "t.parquet").read_bytes())
+    bucket.put("in/not.txt", "nothing of that\n")
+    paths = {
+        f"{bucket.url}/in/a b/ü.csv": [1],
+        f"{bucket.url}/in/*/*.csv": [1, 2],
+        f"{bucket.url}/in/**/*.csv": [1, 2, 3],
+        f"{bucket.url}/in/[!n]*.parquet": [4],
+        f"{bucket.url}/in/a?b/o*": [2],
+    }
+    for path, expected in paths.items():
+        project = make_project(files_yml(path, source=bucket.source, format=None if "*" not in path[-2:] else "csv"))
+        load(project)
+        assert [row[0] for row in rows(project)] == expected
+
+    assert raw(project, "SELECT _smoll_file FROM raw_s.t") == [(f"{bucket.url}/in/a b/other.csv",)]
+
+
+def test_only_new_and_changed_objects_are_fetched(make_project: MakeProject, bucket: Bucket) -> None:
+    bucket.put("d/1.csv", "id\n1\n")
+    bucket.put("d/2.csv", "id\n2\n")
+    project = make_project(files_yml(f"{bucket.url}/d/*.csv", source=bucket.source, incremental=True))
+    assert load(project).rows == 2
+    assert load(project).status == "unchanged"
+    bucket.put("d/2.csv", "id\n7\n")
+    bucket.put("d/3.csv", "id\n3\n")
+    bucket.delete("d/1.csv")
+
+    result = load(project)
+
+    assert result.rows == 2
+    assert "d/1.csv is gone, the rows stay" in "".join(result.notes)
+    assert rows(project) == [(1,), (3,), (7,)]
+
+
+def test_replace_follows_the_bucket(make_project: MakeProject, bucket: Bucket) -> None:
+    bucket.put("1.csv", "id\n1\n")
+    bucket.put("2.csv", "id\n2\n")
+    project = make_project(files_yml(f"{bucket.url}/*.csv", source=bucket.source))
+    load(project)
+    assert load(project).status == "unchanged"
+    bucket.delete("1.csv")
+
+    assert load(project).status == "loaded"
+
+    assert rows(project) == [(2,)]
+
+
+def test_a_listing_has_many_pages(make_project: MakeProject, bucket: Bucket) -> None:
+    for number in range(1_050):
+        bucket.put(f"many/{number}.csv", f"id\n{number}\n")
+    project = make_project(files_yml(f"{bucket.url}/many/*.csv", source=bucket.source, incremental=True))
+
+    assert load(project).rows == 1_050
+
+    assert raw(project, "SELECT count(DISTINCT id), count(DISTINCT _smoll_file) FROM raw_s.t") == [(1_050, 1_050)]
+    wrong = f"SELECT count(*) FROM raw_s.t WHERE _smoll_file <> '{bucket.url}/many/' || id || '.csv'"
+    assert raw(project, wrong) == [(0,)]
+    assert load(project).status == "unchanged"
+
+
+def test_partitions_and_archives_of_a_bucket(make_project: MakeProject, bucket: Bucket) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("x.csv", "id\n2\n")
+    bucket.put("y/year=2023/1.csv", "id\n1\n")
+    bucket.put("y/year=2024/a.zip", archive.getvalue())
+    paths = [f"{bucket.url}/y/year=*/*.csv", f"{bucket.url}/y/year=*/*.zip/*.csv"]
+    project = make_project(files_yml(paths, source=bucket.source, incremental=True))
+
+    load(project)
+
+    assert rows(project) == [(1, 2023), (2, 2024)]
+    assert load(project).status == "unchanged"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("{bucket}/nothing.csv", "There is no object"),
+        ("{bucket}/nothing/*.csv", "No object matches"),
+        ("s3://no-such-bucket/*.csv", "NoSuchBucket"),
+        ("{bucket}/empty.csv", "is empty: 0 bytes"),
+    ],
+)
+def test_what_is_not_there_is_named(make_project: MakeProject, bucket: Bucket, path: str, said: str) -> None:
+    bucket.put("empty.csv", "")
+    project = make_project(files_yml(path.format(bucket=bucket.url), source=bucket.source))
+    error = refused(project, "s.t: ", said)
+    assert SECRET not in error
+
+
+def test_an_unknown_option_of_storage_is_named(make_project: MakeProject, bucket: Bucket) -> None:
+    source = {"storage": {**bucket.source["storage"], "colour": "blue"}}
+    refused(make_project(files_yml(f"{bucket.url}/*.csv", source=source)), "storage", "colour")
+
+
+def test_a_store_that_cannot_be_reached_fails_without_its_secrets(make_project: MakeProject) -> None:
+    storage = {"endpoint": "http://127.0.0.1:9", "region": "us-east-1", "access_key_id": KEY}
+    source = {"storage": {**storage, "secret_access_key": SECRET}}
+    error = refused(make_project(files_yml("s3://bucket/*.csv", source=source)), "s3://bucket/*.csv cannot be read")
+    assert SECRET not in error
+    assert KEY not in error
+
+
+def test_check_lists_and_does_not_fetch(make_project: MakeProject, bucket: Bucket) -> None:
+    bucket.put("1.csv", "id\n1\n")
+    project = make_project(files_yml(f"{bucket.url}/*.csv", source=bucket.source))
+    assert any("1 streams, 1 files" in str(result) for result in project.check())
+    project = reopen(project, files_yml(f"{bucket.url}/no/*.csv", source=bucket.source))
+    assert any("No object matches" in str(result) for result in project.check())
