@@ -17,6 +17,8 @@ PEERS: dict[str, tuple[str, ...]] = {
     "SQLMesh": ("sqlmesh==0.236.4", f"duckdb=={version('duckdb')}"),
     "Dango": ("getdango==1.0.13",),
     "Dagster + dagster-dbt": _DAGSTER,
+    "dlt": ("dlt[duckdb]==1.31.0", "pyarrow==26.0.1", f"duckdb=={version('duckdb')}"),
+    "pandas": ("pandas==2.3.3", "pyarrow==26.0.1", f"duckdb=={version('duckdb')}"),
     "create-dagster": ("create-dagster==1.13.27", "dagster-dg-cli==1.13.27", *_DAGSTER),
 }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common import CACHE, BenchmarkError, machine, memory_measure, say, versions
 
-BENCHMARKS = {"a": "load_flights", "b": "five_models", "c": "newcomer", "d": "install_size"}
+BENCHMARKS = {"a": "load_flights", "b": "five_models", "c": "newcomer", "d": "install_size", "e": "loading"}
 _BEGIN, _END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
@@ -19,7 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=",".join(BENCHMARKS), help="which, for example a,c (default: all)")
     parser.add_argument("--repeat", type=int, default=3, help="turns of each contender; the medians count (default: 3)")
-    parser.add_argument("--copies", type=int, default=30, help="how many times the flights for (a) (default: 30)")
+    parser.add_argument(
+        "--copies", type=int, default=30, help="how many times the flights for (a) and (e) (default: 30)"
+    )
     parser.add_argument("--write", action="store_true", help="put the tables into README.md instead of printing them")
     options = parser.parse_args(arguments)
     chosen = options.only.split(",")
