@@ -261,7 +261,10 @@ def build(job: Mapping[str, Any]) -> Any:
     if job["kind"] == "rest":
         from dlt.sources.rest_api import rest_api_source
 
-        return rest_api_source(job["config"], name=job["name"])
+        try:
+            return rest_api_source(job["config"], name=job["name"])
+        except (ValueError, TypeError, KeyError, NotImplementedError) as error:
+            raise Refused(" ".join(str(error).split()), _MEND_CONFIG) from error
     module, _, name = job["source"].rpartition(".")
     try:
         made = getattr(importlib.import_module(module), name)
@@ -543,10 +546,11 @@ def _known(error: BaseException) -> tuple[str, str] | None:
         fields = ", ".join(error.fields)
         return f"dlt misses {fields}", "Set it under `config` in smoll.yml, or in .dlt/secrets.toml of the project."
     if isinstance(error, (DictValidationException, ConfigurationException)):
-        return " ".join(str(error).split()), "Mend `config` of the source in smoll.yml."
+        return " ".join(str(error).split()), _MEND_CONFIG
     return None
 
 
+_MEND_CONFIG = "Mend `config` of the source in smoll.yml."
 _HTTP_HINTS = {
     401: "Check the credentials in `config`.",
     403: "Check that the credentials in `config` may read this.",
