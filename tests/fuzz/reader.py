@@ -1,8 +1,9 @@
 """Readers of CSV and NDJSON for the tests: strict, slow, and written without a look at how smoll reads.
 
 CSV is RFC 4180, with the freedoms that `docs/loading.md` takes: any of ``\\n``, ``\\r\\n`` and ``\\r`` ends a record,
-an empty line is nothing unless the file has one column, a quote inside a value that does not begin with one is part
-of it, and one empty value more than the header has names is no value.
+an empty line is nothing unless the file has one column, blanks around quotes are nothing, a quote inside a value that
+does not begin with one is part of it, and one empty value more than the header has names is no value. Where quotes are
+wrong, one line is lost, and the next one begins a record.
 """
 
 from __future__ import annotations
@@ -39,8 +40,7 @@ class Quoted(str):
 class Csv:
     """A file: the names of its columns and its records after the header.
 
-    ``torn`` is the line of the first record whose quotes are wrong: where the next record begins is then a matter of
-    opinion. None: there is no such record.
+    ``torn`` is the line of the first record whose quotes are wrong. None: there is no such record.
     """
 
     header: Record | None
@@ -107,24 +107,29 @@ def _one(text: str, position: int, delimiter: str) -> tuple[int, list[str], str]
     """One record from `position`: where it ends (at the line end), its values, and "quote" where quotes are wrong."""
     values: list[str] = []
     while True:
-        if text.startswith('"', position):
-            end, value = _quoted(text, position)
+        opening = _after_blanks(text, position)
+        if text.startswith('"', opening):
+            end, value = _quoted(text, opening)
             if end < 0:
                 return position, values, "quote"
             values.append(Quoted(value))
-            position = end
+            position = _after_blanks(text, end)
             if position < len(text) and text[position] not in (delimiter, "\r", "\n"):
                 return position, values, "quote"
         else:
             stops = [found for char in (delimiter, "\r", "\n") if (found := text.find(char, position)) >= 0]
             end = min(stops, default=len(text))
-            if text[position:end].lstrip(" ").startswith('"'):  # blanks before a quote: readers differ
-                return position, values, "quote"
             values.append(text[position:end])
             position = end
         if position >= len(text) or text[position] != delimiter:
             return position, values, ""
         position += 1
+
+
+def _after_blanks(text: str, position: int) -> int:
+    while text.startswith(" ", position):
+        position += 1
+    return position
 
 
 def _quoted(text: str, position: int) -> tuple[int, str]:
