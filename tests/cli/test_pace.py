@@ -80,8 +80,21 @@ def test_a_stall_shows_within_seconds() -> None:
     moving_left = seconds_left(*_last(moving))
     stalled_left = seconds_left(*_last([*moving, *(scan(10 + n / 5, 0.5) for n in range(50))]))
     assert moving_left == pytest.approx(10)
+    assert moving_left is not None
     assert stalled_left is not None
-    assert stalled_left > 50
+    assert stalled_left > 3 * moving_left
+
+
+def test_a_scan_that_tells_of_itself_in_steps() -> None:
+    """As DuckDB does of a scan that computes much: 2 percent more every ten seconds, asked five times a second."""
+    pace, lefts = Pace(), []
+    for n in range(300):
+        event = scan(n / 5, n // 50 / 50)
+        pace = follow(pace, event)
+        lefts.append(seconds_left(pace, event))
+    assert all(left is None for left in lefts[:50]), "nothing has moved yet"
+    for n, left in enumerate(lefts[50:], 50):
+        assert left == pytest.approx(500 - n / 5, abs=0.5)
 
 
 def test_what_is_unknown_is_not_said() -> None:

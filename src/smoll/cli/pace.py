@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smoll.cli.output import count, duration, size
 from smoll.events import StreamProgress
@@ -12,6 +12,7 @@ from smoll.events import StreamProgress
 _MEMORY_SECONDS = 5.0
 # The first moments would only show how long a connection takes to open.
 _FIRST_SECONDS = 1.0
+_LEAST_PATIENCE_SECONDS = 2.0
 _MILLION = 1_000_000
 
 
@@ -20,31 +21,34 @@ class Pace:
     """What is known of a stream's speed after some of its progress events.
 
     ``unit`` is what is counted: bytes while it is fetched, then the fraction of the scan. ``speed`` is in units a
-    second, smoothed; None as long as nothing has moved. ``since`` is when this counting began.
+    second, smoothed; None as long as nothing has moved. All times are in seconds after the stream began: ``since``
+    when this counting began, ``moved`` when it last moved, ``step`` how long that took, ``now`` that of the event.
     """
 
     unit: str = ""
     since: float = 0.0
-    seconds: float = 0.0
+    moved: float = 0.0
+    step: float = 0.0
+    now: float = 0.0
     done: float = 0.0
     speed: float | None = None
 
 
 def follow(pace: Pace, progress: StreamProgress) -> Pace:
-    """Take one more event into account. A scan that begins again, and one that follows a fetch, counts from there."""
+    """Take one more event into account. A scan that begins again, and one that follows a fetch, counts from there.
+
+    DuckDB tells of a scan in steps, of a wide one every ten seconds: it is from step to step that a speed is taken.
+    """
     unit, done = _done(progress)
     if unit != pace.unit or done < pace.done:
-        return Pace(unit, progress.seconds, progress.seconds, done)
-    passed = progress.seconds - pace.seconds
-    if passed <= 0:
-        return pace
-    now = (done - pace.done) / passed
-    if pace.speed is None:
-        speed = now if now > 0 else None
-    else:
-        weight = 1 - math.exp(-passed / _MEMORY_SECONDS)
-        speed = pace.speed + weight * (now - pace.speed)
-    return Pace(unit, pace.since, progress.seconds, done, speed)
+        return Pace(unit, progress.seconds, progress.seconds, 0.0, progress.seconds, done)
+    step = progress.seconds - pace.moved
+    if done == pace.done or step <= 0:
+        return replace(pace, now=max(pace.now, progress.seconds))
+    found = (done - pace.done) / step
+    if pace.speed is not None:
+        found = pace.speed + (1 - math.exp(-step / _MEMORY_SECONDS)) * (found - pace.speed)
+    return Pace(unit, pace.since, progress.seconds, step, progress.seconds, done, found)
 
 
 def _done(progress: StreamProgress) -> tuple[str, float]:
@@ -58,13 +62,22 @@ def _done(progress: StreamProgress) -> tuple[str, float]:
 def seconds_left(pace: Pace, progress: StreamProgress) -> float | None:
     """Seconds until the fetch, or the scan, is at its end; None where unknown, and at first. Never negative."""
     total = progress.bytes_total if pace.unit == "bytes" else 1.0
-    if total is None or not _steady(pace) or pace.done >= total:
+    speed = _speed_now(pace)
+    if total is None or speed is None or pace.done >= total:
         return None
-    return (total - pace.done) / pace.speed if pace.speed else None
+    return max(0.0, (total - pace.done) / speed - min(pace.now - pace.moved, _patience(pace)))
 
 
-def _steady(pace: Pace) -> bool:
-    return pace.unit != "" and pace.seconds - pace.since >= _FIRST_SECONDS and (pace.speed or 0.0) > 0
+def _speed_now(pace: Pace) -> float | None:
+    """The speed, less where the next step is overdue; None where it is not known, and in the first second."""
+    if not pace.speed or pace.now - pace.since < _FIRST_SECONDS:
+        return None
+    return pace.speed * min(1.0, _patience(pace) / max(pace.now - pace.moved, 1e-9)) or None
+
+
+def _patience(pace: Pace) -> float:
+    """So many seconds without a move are nothing unusual."""
+    return max(2 * pace.step, _LEAST_PATIENCE_SECONDS)
 
 
 def words(pace: Pace, progress: StreamProgress) -> tuple[str, str, str, str]:
@@ -94,11 +107,12 @@ def _amount(progress: StreamProgress) -> tuple[str, str]:
 
 
 def _speed(pace: Pace, progress: StreamProgress) -> str:
-    if not _steady(pace) or pace.speed is None:
+    speed = _speed_now(pace)
+    if speed is None:
         return ""
     if pace.unit == "bytes":
-        return f"{size(round(pace.speed))}/s"
+        return f"{size(round(speed))}/s"
     if not progress.rows or not progress.fraction:
         return ""
-    rows = pace.speed * progress.rows / progress.fraction
+    rows = speed * progress.rows / progress.fraction
     return f"{rows / _MILLION:.1f} M rows/s" if rows >= _MILLION else f"{rows:,.0f} rows/s"
