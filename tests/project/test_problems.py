@@ -41,7 +41,7 @@ def test_all_at_once(tmp_path: Path) -> None:
         "smoll.yml:10:7: mode append needs a cursor (cursor: a column whose value only grows)",
         "smoll.yml:11:7: mode merge needs a key (key: the column or columns that tell rows apart)",
         "smoll.yml:11:24: unknown key 'cursro' (did you mean 'cursor'?)",
-        "smoll.yml:12:6: the key 'kind' is missing (one of files, sql)",
+        "smoll.yml:12:6: the key 'kind' is missing (one of dlt, files, rest, sql)",
         "smoll.yml:13:3: expected a mapping (key: value), got nothing",
         "smoll.yml:14:17: must be at least 1, got '0'",
         "smoll.yml:14:20: unknown key 'slect' (did you mean 'select'?)",

@@ -34,6 +34,12 @@ sources:
     streams:
       "*": {}                            # every table; a table named below has its own options
       rental: {mode: merge, key: rental_id, cursor: last_update, table: rentals}
+  weather:
+    kind: rest
+    config:                              # dlt's REST API configuration, unchanged
+      client: {base_url: "https://api.example.com/v1/"}
+      resources: [stations]
+  crm: {kind: dlt, source: my_sources.crm, config: {pages: 5, api_key: "${CRM_KEY:-none}"}}
 release: {select: "path:models/marts", keep: 10}
 resources: {memory: 1GB, threads: 2}
 ```
@@ -41,6 +47,9 @@ resources: {memory: 1GB, threads: 2}
 The file is YAML 1.2: `NO`, `on` and `12:30` are text. A key without a value counts as left out. Merge keys
 (`<<`) and tags (`!name`) are not supported, anchors and aliases are. Whatever is wrong is reported at once,
 with line and column, and nothing is changed; the exit code is 2.
+
+A `config` goes to another tool as it stands. In it values have YAML's types: `5`, `1.5`, `true` and `null` are no
+text there. What stands in quotes, or holds a `${VAR}`, is.
 
 ## Variables and secrets
 
@@ -53,9 +62,10 @@ escapes; single quotes take everything as it is; without quotes a `#` after a sp
 value is one line, and `${OTHER}` in it is not replaced.
 
 Secrets are replaced by `***` wherever smoll prints or stores text. Secret are the `url` of a source, every
-variable used in it, the password in any URL, and every variable whose name contains `PASS`, `SECRET`,
-`TOKEN`, `KEY`, `PWD`, `CREDENTIAL`, `DSN`, `AUTH` or `URL`, if `smoll.yml` uses it or `.env` sets it. A
-secret shorter than four characters is not hidden: it would be found in every other word.
+variable used in it, the password in any URL, values in a `config` whose key says so (`api_key`, `token`, `password`
+and the like), and every variable whose name contains `PASS`, `SECRET`, `TOKEN`, `KEY`, `PWD`, `CREDENTIAL`, `DSN`,
+`AUTH` or `URL`, if `smoll.yml` uses it or `.env` sets it. A secret shorter than four characters is not hidden: it
+would be found in every other word.
 """
 
 
