@@ -118,7 +118,7 @@ def clear_type(texts: Sequence[str | None]) -> str | None:
     return None
 
 
-@examples(60)
+@examples(50)
 @given(text_tables(), DIALECTS)
 def test_csv_of_any_dialect_comes_back(table: TextTable, dialect: Dialect) -> None:
     name = f"data/t.csv{dialect.packing}"
@@ -183,7 +183,7 @@ def _as_text(text: str | None) -> Any:
     return text
 
 
-@examples(60)
+@examples(50)
 @given(json_tables(), st.sampled_from(("ndjson", "json", "ndjson.gz")), st.booleans())
 @example([{"id": 1, "c0": "1"}, {"c0": 1}], "ndjson", False)
 @example([{"id": 2**64, "c0": [2**70, 1.5]}], "json", False)
@@ -207,7 +207,7 @@ def _json_shown(value: Any, kind: str) -> Any:
     return json_value(json.loads(value), kind) if kind == "JSON" and value is not None else comparable(value)
 
 
-@examples(40)
+@examples(25)
 @given(typed_tables())
 def test_parquet_comes_back(table: TypedTable) -> None:
     found, rows = load_typed([table])
@@ -218,7 +218,7 @@ def test_parquet_comes_back(table: TypedTable) -> None:
     )
 
 
-@examples(40)
+@examples(25)
 @given(typed_tables(), typed_tables())
 def test_parquet_of_two_loads_comes_back(first: TypedTable, second: TypedTable) -> None:
     found, rows = load_typed([first, second])
