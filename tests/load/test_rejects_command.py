@@ -9,6 +9,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ import smoll
 from smoll.cli import main
 from support import MakeProject, files_yml, load, raw, reopen, sql_yml, write
 
-QUARANTINE = {"mode": "append", "on_bad_row": "quarantine", "columns": {"b": "BIGINT"}}
+QUARANTINE: dict[str, Any] = {"mode": "append", "on_bad_row": "quarantine", "columns": {"b": "BIGINT"}}
 
 
 def run(project: smoll.Project, *args: str) -> int:
