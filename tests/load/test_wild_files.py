@@ -297,6 +297,18 @@ def test_a_json_array_that_broke_off_is_refused(make_project: MakeProject, conte
     refused(project, "s.t", "data/t.json")
 
 
+@pytest.mark.parametrize("width", range(4))
+def test_an_error_of_duckdb_that_is_no_text_is_one_for_people_all_the_same(
+    make_project: MakeProject, width: int
+) -> None:
+    """DuckDB cuts what it shows of a record in the middle of a character, and its Python package fails at that."""
+    record = json.dumps({"pad": "x" * width, "id": 1, "name": "😀" * 200}, ensure_ascii=False)
+    twice = record.replace('"id": 1', '"id": 1, "id": 2')
+    project = make_project(files_yml("data/t.json"), {"data/t.json": f"[{twice}]"})
+
+    refused(project, "s.t", "data/t.json")
+
+
 @pytest.mark.parametrize("suffix", ["ndjson", "json"])
 def test_a_json_value_of_10_mb_is_loaded(make_project: MakeProject, suffix: str) -> None:
     records = [{"id": 1, "name": "x" * 10_000_000}, {"id": 2, "name": "y"}]
