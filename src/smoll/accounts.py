@@ -262,9 +262,11 @@ def set_cursor(
     with _writing(config, f"smoll state set {stream}", wait, on_event) as warehouse:
         before = _one(warehouse, stream)
         if before.column is None:
+            files = " It goes on by its files." if before.files else ""
             raise UsageError(
-                f"{stream} has no cursor: it goes on by {'its files' if before.files else 'what it is'}.",
-                hint=f"`smoll state show {stream} --json` shows its state, `smoll state reset {stream}` forgets it.",
+                f"{stream} has no cursor that could be set.{files}",
+                hint=f"`smoll state show {stream} --json` shows its state; --json-state sets it, "
+                f"`smoll state reset {stream}` forgets it.",
             )
         cursor = _normalised(warehouse, config, before, before.column, value)
         return before, _store(warehouse, before, {**before.state, "cursor": cursor})

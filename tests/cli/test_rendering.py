@@ -214,6 +214,10 @@ def test_summary_of_rows_that_were_rejected_or_known() -> None:
     view = live.View()
     live.update(view, StreamFinished(odd))
     assert "1 stream done, 12 rows, 3 rejected" in rendered(live.draw(view, 1.0))
+    wide = replace(odd, ref=StreamRef("s", "a_name_that_is_wider_than_the_line_above_it"), read=12, rejected=0)
+    assert "a_name_that_is_wider_than_the_line_above_it  12 rows  0.1 s" in rendered(
+        summary(finished(PUBLISHED, streams=(wide,)))
+    )
     whole = replace(odd, read=15)
     assert "12 rows  0.1 s" in rendered(summary(finished(PUBLISHED, streams=(whole,))))
 

@@ -163,7 +163,7 @@ def test_what_cannot_be_done_is_said(make_project: MakeProject, capsys: pytest.C
     assert not (project.config.root / ".smoll/warehouse.duckdb").exists()
     load(project)
     for args, says in (
-        (("set", "s.t", "--cursor", "1"), "has no cursor: it goes on by its files"),
+        (("set", "s.t", "--cursor", "1"), "has no cursor that could be set. It goes on by its files."),
         (("set", "s", "--cursor", "1"), "s is no stream"),
         (("set", "s.u", "--cursor", "1"), "There are: s.t."),
         (("set", "s.t"), "Give one of"),

@@ -83,12 +83,15 @@ def _loaded(streams: Sequence[StreamResult], full: bool) -> RenderableType:
     others: tuple[StreamStatus, ...] = ("unchanged", "failed", "skipped")
     parts += [f"{by_status[status]} {status}" for status in others if by_status[status]]
     grid = Table.grid(padding=(0, 2, 0, 0))
-    for justify in ("left", "right", "right", "left"):
+    for justify in ("left", "right", "right"):
         grid.add_column(justify=justify)
+    if rejected:  # a column without a character would take the width of another
+        grid.add_column()
     for stream in streams:
         if stream.status == "loaded" or (full and stream.status == "unchanged"):
             name = Text.assemble(mark(stream.status), " ", str(stream.ref))
-            grid.add_row(name, written(stream), Text(duration(stream.seconds), "dim"), _rejected(stream))
+            seconds = Text(duration(stream.seconds), "dim")
+            grid.add_row(name, written(stream), seconds, *([_rejected(stream)] if rejected else []))
     lines: list[RenderableType] = [Text(", ".join(parts))]
     lines += [grid] if grid.row_count else []
     for stream in streams:
