@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import smoll
-from support import MakeProject, raw, reopen, rows, types, write
+from support import MakeProject, parquet, raw, reopen, rows, types, write
 
 HEAD = """
 import dlt
@@ -315,11 +315,18 @@ def test_nested_data_as_struct_grows_with_its_fields(make_project: MakeProject) 
     assert raw(project, 'SELECT "to".geo.lat, lines[1].n FROM raw_s.t WHERE id = 1') == [(1.5, [1, 2])]
     write(project.config.root, {"rows.json": '[{"id": 3, "to": {"zip": "9000"}, "tags": []}]'})
     run(project)
-    assert types(project)["to"] == "STRUCT(city VARCHAR, geo STRUCT(lat DOUBLE), zip VARCHAR)"
+    write(
+        project.config.root, {"rows.json": '[{"id": 4, "to": {"a-b": {"N": null}, "zip": "1"}, "lines": [{"n": [3]}]}]'}
+    )
+    run(project)
+    run(project)
+    assert types(project)["to"] == 'STRUCT(city VARCHAR, geo STRUCT(lat DOUBLE), zip VARCHAR, "a-b" STRUCT(N JSON))'
     assert raw(project, 'SELECT "to".city, "to".zip FROM raw_s.t ORDER BY id') == [
         ("Ghent", None),
         (None, None),
         (None, "9000"),
+        (None, "1"),
+        (None, "1"),
     ]
 
 
@@ -387,6 +394,32 @@ def test_a_resource_that_chooses_its_tables(make_project: MakeProject) -> None:
     assert raw(project, "SELECT v FROM raw_s.t__a") == [(1,)]
     run(project, reload=["s"])
     assert raw(project, "SELECT w FROM raw_s.t__b") == [(2,)]
+
+
+@pytest.mark.parametrize("count", ["0", "2"])
+def test_parquet_that_a_source_hands_over_keeps_its_types(make_project: MakeProject, count: str) -> None:
+    """So does dlt with tables of Arrow and data frames."""
+    code = resource(
+        f"""
+from dlt.extract.extractors import with_file_import
+yield with_file_import(str(Path('t.parquet').resolve()), 'parquet', {count})""",
+        "write_disposition='replace'",
+    )
+    project = make_project(yml(), {"my_code.py": code})
+    sql = "SELECT 1::UTINYINT AS a, 1.10::DECIMAL(38,2) AS b, {'c': [1]} AS d UNION ALL SELECT 2::UTINYINT, 2, NULL"
+    parquet(sql, project.config.root / "t.parquet")
+    run(project)
+    assert types(project) == {"a": "UTINYINT", "b": "DECIMAL(38,2)", "d": "JSON"}
+    assert rows(project) == [(1, Decimal("1.10"), '{"c":[1]}'), (2, Decimal("2.00"), None)]
+    run(reopen(project, yml(nested="struct")), reload=["s"])
+    assert types(project)["d"] == "STRUCT(c INTEGER[])"
+    assert "cannot become a table" in failure(reopen(project, yml(nested="tables")))
+
+
+def test_files_of_other_kinds_are_refused(make_project: MakeProject) -> None:
+    code = resource("from dlt.extract.extractors import with_file_import\nyield with_file_import('t.csv', 'csv', 1)")
+    project = make_project(yml(), {"my_code.py": code, "t.csv": "a\n1\n"})
+    assert "s.t: yields files of the kind .csv" in failure(project)
 
 
 def test_a_replaced_stream_without_rows_is_guarded_and_an_appended_one_is_unchanged(make_project: MakeProject) -> None:

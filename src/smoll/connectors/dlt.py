@@ -231,7 +231,14 @@ def _child(plan: StreamPlan, source: DltSource | RestSource, suffix: str, *, ane
     """The plan of a further table of a stream. It follows its parent: what is loaded anew is so in all its tables."""
     mode = "replace" if plan.mode == "replace" or anew else "append"
     table = TableRef(plan.table.schema, f"{plan.table.name}__{apply_naming(source, suffix)}")
-    changes: dict[str, Any] = {"mode": mode, "key": (), "columns": {}, "table": table.name, "cursor": None, "allow_empty": True}
+    changes: dict[str, Any] = {
+        "mode": mode,
+        "key": (),
+        "columns": {},
+        "table": table.name,
+        "cursor": None,
+        "allow_empty": True,
+    }
     return replace(
         plan,
         ref=StreamRef(plan.ref.source, f"{plan.ref.stream}__{suffix}"),
@@ -259,7 +266,7 @@ def _extract(
     parts = [_part(plan, reading, table, known, structures) for table in tables]
     if structures:
         plan = _with_structs(plan, reading, known, structures)
-    rows = sum(table["rows"] for table in tables)
+    rows = sum(max(table["rows"], 0) for table in tables)
     state: dict[str, Any] = {"parent": parent.ref.stream} if is_child else {"dlt": answer["state"]}
     if known or structures:
         state["structures"] = {**known, **structures}
@@ -291,7 +298,9 @@ def _no_rows(plan: StreamPlan, source: DltSource | RestSource, reading: Reading)
     return Part(f"SELECT {listed} FROM {plan.table.sql} WHERE false", columns, str(plan.ref))
 
 
-def _unnested(plan: StreamPlan, source: DltSource | RestSource, reading: Reading, tables: Sequence[Mapping[str, Any]]) -> bool:
+def _unnested(
+    plan: StreamPlan, source: DltSource | RestSource, reading: Reading, tables: Sequence[Mapping[str, Any]]
+) -> bool:
     """True where the rows of a further table belong to single rows of its parent."""
     link = apply_naming(source, ROOT)
     there = {column.name for column in columns_of(reading.connection, plan.table)}
@@ -329,17 +338,15 @@ def _part(
             structure = _structure(plan, reading, scan, name, known.get(name))
             structures[name] = structure
             exact = nested.plain(structure)
-            column, value = PartColumn(name, nested.type_of(exact)), nested.cast(name, exact)
+            column, value = PartColumn(name, nested.type_of(reading.connection, exact)), nested.cast(name, exact)
         columns.append(column)
         selected.append(f"{value} AS {quote(name)}" if value != quote(name) else value)
-    return Part(
-        f"SELECT {', '.join(selected)} FROM ({scan})", tuple(columns), str(plan.ref), records=_counted(table)
-    )
+    return Part(f"SELECT {', '.join(selected)} FROM ({scan})", tuple(columns), str(plan.ref), records=_counted(table))
 
 
-def _counted(table: Mapping[str, Any]) -> Callable[[], Callable[[], int]]:
-    """What dlt itself counted when it handed over the rows."""
-    return lambda: lambda: int(table["rows"])
+def _counted(table: Mapping[str, Any]) -> Callable[[], Callable[[], int]] | None:
+    """What dlt itself counted when it handed over the rows, if it did."""
+    return (lambda: lambda: int(table["rows"])) if table["rows"] >= 0 else None
 
 
 def _scan(table: Mapping[str, Any]) -> str:
@@ -408,7 +415,7 @@ def _with_structs(
     if plan.options.contract != "evolve" or plan.mode == "replace":
         return plan
     grown = {
-        name: nested.type_of(nested.plain(structure))
+        name: nested.type_of(reading.connection, nested.plain(structure))
         for name, structure in structures.items()
         if name in known and nested.plain(structure) != nested.plain(known[name]) and name not in plan.columns
     }

@@ -442,7 +442,8 @@ def _collect(
             if kind != ".parquet":
                 raise Refused(f"yields files of the kind {kind}, which cannot be read", "", resource)
             count = counted[table].pop(path.name.split(".")[1])
-            found.setdefault(resource, []).append({"name": table, "below": "", "path": str(path), "rows": count})
+            # Of a file that a source imports it may not say how many rows it has.
+            found.setdefault(resource, []).append({"name": table, "below": "", "path": str(path), "rows": count or -1})
     for tables in found.values():
         for one in tables:
             if one["rows"] is None:

@@ -48,11 +48,16 @@ def plain(structure: Any) -> Any:
     return structure if structure in ("DOUBLE", "BOOLEAN", "VARCHAR") else "JSON"
 
 
-def type_of(structure: Any) -> str:
-    """The type of a `plain` structure, in DuckDB's spelling."""
+def type_of(connection: DuckDBPyConnection, structure: Any) -> str:
+    """The type of a `plain` structure, as DuckDB itself spells it: it quotes names only where it has to."""
+    row = connection.execute(f"SELECT typeof(CAST(NULL AS {_type(structure)}))").fetchone()
+    return str(row[0]) if row else _type(structure)
+
+
+def _type(structure: Any) -> str:
     if isinstance(structure, dict):
-        return f"STRUCT({', '.join(f'{quote(key)} {type_of(inner)}' for key, inner in structure.items())})"
-    return f"{type_of(structure[0])}[]" if isinstance(structure, list) else str(structure)
+        return f"STRUCT({', '.join(f'{quote(key)} {_type(inner)}' for key, inner in structure.items())})"
+    return f"{_type(structure[0])}[]" if isinstance(structure, list) else str(structure)
 
 
 def cast(column: str, structure: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _SAMPLE_ROWS = 1000
+_QUOTED_NAME = re.compile(r'"(?:[^"]|"")*"')
 
 
 @dataclass
@@ -191,8 +193,9 @@ def _fixed_types(connection: DuckDBPyConnection, plan: StreamPlan, there: Collec
 
 
 def _plain_type(plan: StreamPlan, kind: str) -> str:
-    """A type as it may stand in SQL: letters, digits, blanks, brackets and commas, so that nothing else can."""
-    if not all(character.isalnum() or character in ' _(),[]"' for character in kind) or not kind.strip():
+    """A type as it may stand in SQL: letters, digits, blanks, brackets, commas and quoted names, and nothing else."""
+    bare = _QUOTED_NAME.sub("", kind)
+    if not all(character.isalnum() or character in " _(),[]" for character in bare) or not kind.strip():
         raise LoadError(f"{plan.ref}: {kind!r} is no type.", hint="Examples: BIGINT, DECIMAL(18,2), VARCHAR, DATE.")
     return kind
 
