@@ -67,8 +67,8 @@ torture: $(VENV)/.dev ## The long form of the kill and reader suites
 	@$(BIN)/python -m pytest -m torture
 
 fuzz: $(VENV)/.dev ## Random and damaged files for an hour (MINUTES=n, SEED=n to repeat)
-	@FUZZ_EXAMPLES=10 $(BIN)/python -m pytest tests/load/test_round_trip.py
-	@MINUTES=$(MINUTES) SEED=$(SEED) $(BIN)/python -m pytest -s -m fuzz tests/fuzz
+	@FUZZ_EXAMPLES=$$(( $(MINUTES) / 6 + 1 )) $(BIN)/python -m pytest tests/load/test_round_trip.py; tables=$$?; \
+	MINUTES=$(MINUTES) SEED=$(SEED) $(BIN)/python -m pytest -s -m fuzz tests/fuzz && exit $$tables
 
 bench: $(VENV)/.dev ## Every benchmark, beside its peers (see benchmarks/README.md)
 	@$(BIN)/python benchmarks/run.py

@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import duckdb
+from backports import zstd
 
-KINDS = ("csv", "csv", "csv", "csv.gz", "ndjson", "ndjson", "json", "parquet")
+KINDS = ("csv", "csv", "csv", "csv", "csv.gz", "csv.zst", "ndjson", "ndjson", "ndjson", "ndjson.gz", "json", "parquet")
 NASTY = (
     b'"', b'""', b"\n", b"\r", b"\r\n", b",", b";", b"\0", b"\xff", b"\xc3\x28", b"\xed\xa0\x80", b"\xef\xbb\xbf",
     b"\\", b"'", b" ", b"\t", b"{", b"}", b"[", b"]", b":", b"null", b"NaN", b"1e999", b"007", b"+7", b"-0",
@@ -25,6 +28,7 @@ WORDS = (
 )  # fmt: skip
 SWAPS = ((b"\n", b"\r\n"), (b"\r\n", b"\n"), (b"\n", b"\r"), (b'"', b""), (b"\n", b"\n\n"))
 DELIMITERS = (",", ";", "\t", "|")
+PACKERS: dict[str, Callable[[bytes], bytes]] = {"gz": partial(gzip.compress, mtime=0), "zst": zstd.compress}
 
 
 @dataclass(frozen=True)
@@ -52,27 +56,28 @@ def make_case(random: Random, folder: Path) -> Case:
     size = random.choice((1, 3, 10, 40, 40, 200, 1500 if random.random() < 0.1 else 20))
     records = [_record(random, number) for number in range(size)]
     options: dict[str, Any] = {
-        "mode": "append",
+        "mode": random.choice(("append", "append", "append", "replace")),
         "on_bad_row": random.choice(("fail", "quarantine")),
         "contract": random.choice(("evolve", "evolve", "freeze", "discard")),
     }
+    if random.random() < 0.15:
+        options["columns"] = {"amount": "DECIMAL(12,2)", "code": "VARCHAR"}
     if kind.startswith("csv"):
         options["delimiter"] = random.choice(DELIMITERS)
         quoting = random.choice(("all", "minimal"))
         end = random.choice(("\n", "\n", "\r\n", "\r"))
         good = b"\xef\xbb\xbf" if random.random() < 0.1 else b""
         good += csv_bytes(records, options["delimiter"], quoting, end)
-    elif kind == "ndjson":
+    elif kind.startswith("ndjson"):
         good = b"".join(json.dumps(record, ensure_ascii=random.random() < 0.5).encode() + b"\n" for record in records)
     elif kind == "json":
         good = json.dumps(records, indent=random.choice((None, 1))).encode()
     else:
         good = _parquet(records, folder / "made.parquet")
     bad = mutate(random, good)
-    if kind == "csv.gz":
-        packed = gzip.compress(good, mtime=0)
-        inside = random.random() < 0.5
-        return Case(kind, packed, gzip.compress(bad, mtime=0) if inside else mutate(random, packed), options)
+    if pack := PACKERS.get(kind.split(".")[-1]):
+        packed = pack(good)
+        return Case(kind, packed, pack(bad) if random.random() < 0.5 else mutate(random, packed), options)
     return Case(kind, good, bad, options)
 
 

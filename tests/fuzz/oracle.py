@@ -8,7 +8,7 @@ from decimal import Decimal, localcontext
 from typing import Any
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
-_NUMBER = re.compile(r"-?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"-?([0-9]+([.][0-9]+)?|[.][0-9]+)([eE][+-]?[0-9]+)?")
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 _BITS = {
     "TINYINT": 8,

@@ -45,13 +45,15 @@ def test_damaged_files_for_long() -> None:
     end, failed = time.monotonic() + minutes * 60, False
     while (left := end - time.monotonic()) > 0:
         seconds = min(left, CHUNK_SECONDS)
-        process = worker(seed, seconds, folder)
-        output, _ = process.communicate(timeout=seconds + 900)
-        print(output.strip(), flush=True)
-        if process.returncode not in (0, 1):  # a crash, or a hang: what was being loaded stays in the folder
-            kept = folder / f"crash-{seed}"
-            (folder / "now").rename(kept)
-            print(f"{kept}: the process ended with {process.returncode}", flush=True)
-        failed = failed or process.returncode != 0
-        seed += 1
+        seeds = range(seed, seed + (os.cpu_count() or 1))
+        workers = {number: worker(number, seconds, folder / str(number)) for number in seeds}
+        for number, process in workers.items():
+            output, _ = process.communicate(timeout=seconds + 900)
+            print(output.strip(), flush=True)
+            if process.returncode not in (0, 1):  # a crash, or a hang
+                print(
+                    f"{folder / str(number) / 'now'}: ended with {process.returncode} while loading these", flush=True
+                )
+            failed = failed or process.returncode != 0
+        seed = seeds.stop
     assert not failed
