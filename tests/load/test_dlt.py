@@ -376,6 +376,45 @@ def test_children_follow_their_parents(make_project: MakeProject, mode: str, exp
     assert raw(project, "SELECT count(*) FROM raw_s.t__lines") == [(len(expected) if mode == "append" else 0,)]
 
 
+def test_children_of_rows_that_are_gone_or_were_overtaken_are_gone(make_project: MakeProject) -> None:
+    decorator = "write_disposition='merge', primary_key='id'"
+    spec = yml(nested="tables", streams={"t": {"deletes": "detect"}})
+    project = make_project(spec, {"my_code.py": resource(NESTED, decorator), "rows.json": orders(1, 2)})
+    run(project)
+    twice = [*json.loads(orders(2, lines=("x",))), *json.loads(orders(2, lines=("y",)))]
+    write(project.config.root, {"rows.json": json.dumps(twice)})
+    run(project)
+    assert raw(project, WITH_LINES) == [(2, 0, "y")]
+    assert raw(project, "SELECT sku FROM raw_s.t__lines") == [("y",)]
+
+
+def test_two_streams_that_would_be_one_table_are_refused(make_project: MakeProject) -> None:
+    module = (
+        HEAD
+        + """
+@dlt.source
+def things():
+    return [dlt.resource([{'id': 1, 'lines': [1], 'Lines': [2]}], name='t'), dlt.resource([{'id': 1}], name='t__lines')]
+"""
+    )
+    project = make_project(yml(nested="tables"), {"my_code.py": module})
+    assert "s.t__lines is a stream, and the further table of another one too" in failure(project)
+    project = reopen(project, yml(nested="tables", streams=["t"]))
+    assert "s.t__Lines and s.t__lines would both load into raw_s.t__lines" in failure(project)
+
+
+def test_state_without_rows_is_kept_and_nothing_is_said_of_columns(make_project: MakeProject) -> None:
+    code = resource("""
+state = dlt.current.resource_state()
+state['runs'] = state.get('runs', 0) + 1
+yield [{'id': state['runs'], 'v': 1.5}] if state['runs'] != 2 else []""")
+    streams = {"t": {"mode": "merge", "key": "id", "columns": {"v": "DOUBLE"}}}
+    project = make_project(yml(streams=streams), {"my_code.py": code})
+    for _ in range(3):
+        assert run(project)["t"].notes == ()
+    assert rows(project) == [(1, 1.5), (3, 1.5)]
+
+
 def test_children_are_reloaded_with_their_parent(make_project: MakeProject) -> None:
     code = resource(NESTED, "write_disposition='append'")
     project = make_project(yml(nested="tables"), {"my_code.py": code, "rows.json": orders(1)})
@@ -534,10 +573,10 @@ def test_two_sources_of_one_run_do_not_meet(make_project: MakeProject) -> None:
 
 def test_columns_that_the_source_declares(make_project: MakeProject) -> None:
     columns = (
-        "columns={'n': {'data_type': 'decimal'}, 'd': {'data_type': 'double'}, 'j': {'data_type': 'json'}, "
+        "columns={'nN': {'data_type': 'decimal'}, 'd': {'data_type': 'double'}, 'j': {'data_type': 'json'}, "
         "'x': {'data_type': 'text'}, 't': {'data_type': 'bigint'}}"
     )
-    code = resource("yield {'n': 1, 'd': 2, 'j': {'a': [1]}, 'x': 5, 't': '007'}", columns)
+    code = resource("yield {'nN': 1, 'd': 2, 'j': {'a': [1]}, 'x': 5, 't': '007'}", columns)
     project = make_project(yml(nested="tables"), {"my_code.py": code})
     assert set(run(project)) == {"t"}
     assert list(types(project).values())[:5] == ["DECIMAL(18,0)", "DOUBLE", "JSON", "VARCHAR", "VARCHAR"]

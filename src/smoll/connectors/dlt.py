@@ -28,6 +28,7 @@ from smoll.connectors.data_file import refuse_twins
 from smoll.errors import Interrupted, LoadError
 from smoll.model import StreamRef, TableRef, literal, quote
 from smoll.project import EVERY, DltStream, RestSource, resources_of
+from smoll.state.layout import SCRATCH, Layout
 from smoll.warehouse import INTERNAL_SCHEMA, columns_of
 
 if TYPE_CHECKING:
@@ -72,16 +73,18 @@ def discover(
     """
     if isinstance(source, RestSource):
         return tuple(
-            _plan(name, source, resource, _rest_defaults(spec))
+            _plan(name, source, resource, _rest_defaults(spec, source.config.get("resource_defaults")))
             for resource, spec in resources_of(source.config).items()
         )
+    chosen = [stream for stream in source.streams if stream != EVERY]
+    if chosen == list(source.streams) and all(_is_complete(source.streams[stream]) for stream in chosen):
+        return tuple(_plan(name, source, stream, {}) for stream in chosen)
     try:
         described = {each["name"]: each for each in _ask(name, source, root)}
     except LoadError:
         if not known:
             raise
         described = {stream: {"write_disposition": "append"} for stream in known if "__" not in stream}
-    chosen = [stream for stream in source.streams if stream != EVERY]
     missing = [stream for stream in chosen if stream not in described]
     if missing and not known:
         raise LoadError(
@@ -92,7 +95,12 @@ def discover(
     return tuple(_plan(name, source, stream, described[stream]) for stream in names)
 
 
-def _rest_defaults(spec: Mapping[str, Any]) -> dict[str, Any]:
+def _is_complete(options: DltStream) -> bool:
+    """True where nothing of the resource's own hints is needed to plan the stream."""
+    return options.mode in ("append", "replace") or bool(options.mode and options.key)
+
+
+def _rest_defaults(spec: Mapping[str, Any], defaults: Any) -> dict[str, Any]:
     """What a resource of a REST configuration says about writing.
 
     Where it says nothing, dlt would append what it reads, all of it at every run; without an ``incremental`` it is the
@@ -101,8 +109,8 @@ def _rest_defaults(spec: Mapping[str, Any]) -> dict[str, Any]:
     disposition, key = spec.get("write_disposition"), spec.get("primary_key") or []
     keys = [key] if isinstance(key, str) else [each for each in key if isinstance(each, str)]
     if disposition is None:
-        incremental = "incremental" in json.dumps(spec.get("endpoint"), default=str)
-        disposition = ("merge" if keys else "append") if incremental else "replace"
+        endpoints = [spec.get("endpoint"), defaults.get("endpoint") if isinstance(defaults, Mapping) else None]
+        disposition = ("merge" if keys else "append") if _is_incremental(endpoints) else "replace"
     strategy = disposition.get("strategy") if isinstance(disposition, Mapping) else None
     disposition = disposition.get("disposition") if isinstance(disposition, Mapping) else disposition
     table = spec.get("table_name")
@@ -112,6 +120,17 @@ def _rest_defaults(spec: Mapping[str, Any]) -> dict[str, Any]:
         "primary_key": keys,
         "table": table if isinstance(table, str) and "{" not in table else None,
     }
+
+
+def _is_incremental(value: Any) -> bool:
+    """True where an endpoint of a REST configuration has a cursor, in any of the ways to write one."""
+    if isinstance(value, Mapping):
+        return (
+            bool(value.get("incremental")) or value.get("type") == "incremental" or _is_incremental([*value.values()])
+        )
+    if isinstance(value, (list, tuple)):
+        return any(map(_is_incremental, value))
+    return isinstance(value, str) and "{incremental." in value
 
 
 def _plan(name: str, source: DltSource | RestSource, stream: str, defaults: Mapping[str, Any]) -> StreamPlan:
@@ -191,8 +210,26 @@ def extract_all(
     answer = _work(job, first.stopped, listen)
     results: dict[StreamRef, tuple[StreamPlan, Extract]] = {}
     for plan in plans:
-        results |= _results(plan, source, readings[plan.ref], answer["streams"][plan.ref.stream])
+        own = _results(plan, source, readings[plan.ref], answer["streams"][plan.ref.stream])
+        if twice := sorted(set(results) & set(own), key=str):
+            raise LoadError(
+                f"{twice[0]} is a stream, and the further table of another one too.",
+                hint="Set nested: json for that one, or leave this one out under `streams`.",
+            )
+        results |= own
+    _refuse_shared_tables(results)
     return results
+
+
+def _refuse_shared_tables(results: Mapping[StreamRef, tuple[StreamPlan, Extract]]) -> None:
+    taken: dict[str, StreamRef] = {}
+    for ref, (plan, _) in results.items():
+        other = taken.setdefault(str(plan.table).lower(), ref)
+        if other != ref:
+            raise LoadError(
+                f"{other} and {ref} would both load into {plan.table}.",
+                hint="Set another `table` for one of the streams, or nested: json.",
+            )
 
 
 # --- what dlt wrote -------------------------------------------------------------------------------------------------
@@ -211,7 +248,8 @@ def _results(
     results: dict[StreamRef, tuple[StreamPlan, Extract]] = {}
     for suffix in sorted(tables):
         own_plan = plan if not suffix else _child(plan, source, suffix, anew=not reading.state)
-        results |= _extract(own_plan, plan, source, reading, tables[suffix], answer)
+        own_plan, extract = _extract(own_plan, plan, source, reading, tables[suffix], answer)
+        results[own_plan.ref] = (own_plan, extract)
     return results
 
 
@@ -259,7 +297,7 @@ def _extract(
     reading: Reading,
     tables: Sequence[Mapping[str, Any]],
     answer: Mapping[str, Any],
-) -> dict[StreamRef, tuple[StreamPlan, Extract]]:
+) -> tuple[StreamPlan, Extract]:
     is_child = plan is not parent
     known = {} if is_child else dict(reading.state.get("structures", {}))
     structures: dict[str, Any] = {}
@@ -282,7 +320,7 @@ def _extract(
         verify=(lambda: _drop_orphans(plan, parent, source, reading)) if orphans else lambda: None,
         size=rows,
     )
-    return {plan.ref: (plan, extract)}
+    return plan, extract
 
 
 def _no_rows(plan: StreamPlan, source: DltSource | RestSource, reading: Reading) -> Part:
@@ -459,7 +497,8 @@ def _job(action: str, name: str, source: DltSource | RestSource, root: Path, wor
 
 def _ask(name: str, source: DltSource | RestSource, root: Path) -> list[dict[str, Any]]:
     """Have the source made, and return its resources."""
-    with tempfile.TemporaryDirectory(prefix="smoll-dlt-") as work:
+    tmp = Layout(root).tmp
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=tmp if tmp.is_dir() else None) as work:
         answer = _work(_job("describe", name, source, root, Path(work)), lambda: False, lambda news: None)
     found: list[dict[str, Any]] = answer["streams"]
     return found

@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from datetime import time as clock
@@ -48,7 +48,7 @@ class Refused(Exception):
         self.message, self.hint, self.stream = message, hint, stream
 
 
-class WhileWriting(Exception):  # noqa: N818
+class WhileWriting(Exception):
     """Wraps what happened while a resource's items were written; names the resource as dlt's own exceptions do."""
 
     def __init__(self, pipe_name: str) -> None:
@@ -429,7 +429,7 @@ def _collect(
                     "path": str(each.path),
                     "rows": each.rows if name else None,
                     "columns": {key: sorted(kinds - {"null"}) for key, kinds in each.columns.items()},
-                    "hints": {} if name else _hints(source, table),
+                    "hints": {} if name else _hints(source, table, each.columns),
                     "longest": each.longest,
                 }
             )
@@ -451,10 +451,11 @@ def _collect(
     return found
 
 
-def _hints(source: Any, table: str) -> dict[str, dict[str, Any]]:
-    columns = source.schema.tables.get(table, {}).get("columns", {})
-    wanted = ("data_type", "precision", "scale", "timezone")
-    return {name: {key: column[key] for key in wanted if key in column} for name, column in columns.items()}
+def _hints(source: Any, table: str, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What the source declares about columns, by the name that the data have: dlt normalizes declared names."""
+    declared, naming = source.schema.tables.get(table, {}).get("columns", {}), source.schema.naming
+    found = {name: declared.get(name) or declared.get(naming.normalize_path(name or "_")) or {} for name in names}
+    return {name: {"data_type": column["data_type"]} for name, column in found.items() if column.get("data_type")}
 
 
 @contextlib.contextmanager
@@ -659,6 +660,7 @@ def _prepare(job: Mapping[str, Any], root: Path, work: Path) -> None:
         "DLT_PROJECT_DIR": root,
         "DLT_DATA_DIR": work / "data",
         "DLT_LOCAL_DIR": work,
+        "DLT_DISABLE_PLUGINS": "true",
         "RUNTIME__DLTHUB_TELEMETRY": "false",
         "RUNTIME__LOG_LEVEL": "ERROR",
         "RESTORE_FROM_DESTINATION": "false",
