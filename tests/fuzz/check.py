@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +270,8 @@ def json_value(value: Any, kind: str) -> Any:
         return comparable(value_of(str(value).lower(), kind))
     if isinstance(value, float) and kind == "DOUBLE":
         return comparable(value)
+    if isinstance(value, float) and kind.startswith("DECIMAL"):
+        return comparable(Decimal(repr(value)))
     if isinstance(value, (int, float)):
         return comparable(value_of(str(value), kind))
     raise Misfit

@@ -185,6 +185,7 @@ def _as_text(text: str | None) -> Any:
 
 @examples(50)
 @given(json_tables(), st.sampled_from(("ndjson", "json", "ndjson.gz")), st.booleans())
+@example([{"id": 1, "c0": 6.484715429280751e16}, {"c0": 0.5}, {"c0": -1.0239442015596222e145}], "ndjson", True)
 @example([{"id": 1, "c0": "1"}, {"c0": 1}], "ndjson", False)
 @example([{"id": 2**64, "c0": [2**70, 1.5]}], "json", False)
 def test_json_comes_back(records: Sequence[dict[str, Any]], suffix: str, ascii_only: bool) -> None:
@@ -201,6 +202,9 @@ def test_json_comes_back(records: Sequence[dict[str, Any]], suffix: str, ascii_o
     assert loaded == Counter(
         tuple(json_value(record.get(name), kind) for name, kind in found.items()) for record in records
     )
+    for name, kind in found.items():
+        values = [record[name] for record in records if record.get(name) is not None]
+        assert kind == "DOUBLE" or not values or not all(isinstance(value, float) for value in values)
 
 
 def _json_shown(value: Any, kind: str) -> Any:
