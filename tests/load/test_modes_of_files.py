@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import time
@@ -242,7 +244,7 @@ def test_new_names_of_the_metadata_columns_load_everything_anew(make_project: Ma
 
     result = load(project)
 
-    anew = "loaded anew, as mode, key, cursor, table, schema or metadata changed: it had 1 rows, it has 2 now"
+    anew = "loaded anew, as there was no state to go on from (mode, key, cursor, table, schema or metadata changed, or it was reset): it had 1 rows, it has 2 now"
     assert result.notes == (anew,)
     assert raw(project, "SELECT * EXCLUDE (_smoll_load_id, _smoll_loaded_at) FROM raw_s.t ORDER BY ALL") == [
         (1, "data/2.csv"),
@@ -259,7 +261,9 @@ def test_a_change_of_mode_forgets_types_and_columns(make_project: MakeProject) -
 
     notes = load(project).notes
 
-    assert notes == ("loaded anew, as mode, key, cursor, table, schema or metadata changed: it had 2 rows, it has 1 now",)
+    assert notes == (
+        "loaded anew, as there was no state to go on from (mode, key, cursor, table, schema or metadata changed, or it was reset): it had 2 rows, it has 1 now",
+    )
     assert types(project) == {"x": "BIGINT"}
 
 
@@ -287,3 +291,53 @@ def test_nothing_new_leaves_the_table_alone(make_project: MakeProject) -> None:
     assert dump(project) == before
     age(project.config.root / "data/t.csv")
     assert load(project).status == "loaded"
+
+
+@pytest.mark.parametrize("mode", ["replace", "append"])
+def test_a_state_of_an_earlier_version_still_counts(make_project: MakeProject, mode: str) -> None:
+    project = make_project(files_yml("data/*.csv", mode=mode), {"data/1.csv": "id\n1\n"})
+    load(project)
+    (stored,) = raw(project, "SELECT state FROM _smoll.state")[0]
+    stat = (project.config.root / "data/1.csv").stat()
+    state = json.loads(stored)
+    old = [None, None, True, "utf-8", [""]]  # format, delimiter, header, encoding, null_values: all there was
+    digest = hashlib.sha256(json.dumps([*old, [], "keep"]).encode()).hexdigest()[:16]
+
+    assert state["files"] == {"data/1.csv": [stat.st_size, stat.st_mtime_ns]}
+    assert state["reading"] == digest
+    assert set(state) <= {"files", "reading", "run", "key", "deletes"}
+    assert load(project).status == "unchanged"
+
+
+def test_a_vanished_file_follows_deletes(make_project: MakeProject) -> None:
+    files: dict[str, str | bytes] = {"data/1.csv": "id\n1\n", "data/2.csv": "id\n2\n", "data/3.csv": "id\n3\n"}
+    yml = files_yml("data/*.csv", mode="append", deletes="detect", allow_empty=True)
+    project = make_project(yml, files)
+    load(project)
+    (project.config.root / "data/1.csv").unlink()
+
+    result = load(project)
+
+    assert (result.status, rows(project)) == ("loaded", [(2,), (3,)])
+    assert list(json.loads(raw(project, "SELECT state FROM _smoll.state")[0][0])["files"]) == [
+        "data/2.csv",
+        "data/3.csv",
+    ]
+    assert load(project).status == "unchanged"
+    write(project.config.root, {"data/1.csv": "id\n10\n"})
+    (project.config.root / "data/2.csv").unlink()
+    load(project)
+    assert rows(project) == [(3,), (10,)]
+
+
+def test_history_is_kept_of_all_files(make_project: MakeProject) -> None:
+    options = {"mode": "scd2", "key": "id"}
+    project = make_project(
+        files_yml("data/*.csv", None, **options), {"data/1.csv": "id,v\n1,a\n", "data/2.csv": "id,v\n2,b\n"}
+    )
+    load(project)
+    assert load(project).status == "unchanged"
+    write(project.config.root, {"data/1.csv": "id,v\n1,c\n"})
+    load(project)
+    now = raw(project, "SELECT id, v, _smoll_current FROM raw_s.t ORDER BY ALL")
+    assert now == [(1, "a", False), (1, "c", True), (2, "b", True)]

@@ -6,8 +6,10 @@ import io
 import itertools
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -200,9 +202,42 @@ def test_a_store_that_cannot_be_reached_fails_without_its_secrets(make_project: 
     assert KEY not in error
 
 
+def test_the_environment_stands_in_for_storage(
+    make_project: MakeProject, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put("1.csv", "id\n1\n")
+    for name, value in bucket.source["storage"].items():
+        monkeypatch.setenv(f"AWS_{name.upper()}", value)
+    project = make_project(files_yml(f"{bucket.url}/*.csv"))
+    load(project)
+    assert rows(project) == [(1,)]
+
+
 def test_check_lists_and_does_not_fetch(make_project: MakeProject, bucket: Bucket) -> None:
     bucket.put("1.csv", "id\n1\n")
     project = make_project(files_yml(f"{bucket.url}/*.csv", source=bucket.source))
     assert any("1 streams, 1 files" in str(result) for result in project.check())
     project = reopen(project, files_yml(f"{bucket.url}/no/*.csv", source=bucket.source))
     assert any("No object matches" in str(result) for result in project.check())
+
+
+def test_an_interrupt_ends_a_store_that_hangs(make_project: MakeProject, tmp_path: Path) -> None:
+    from smoll.connector import Reading
+    from smoll.connectors import files
+    from smoll.errors import Interrupted
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        storage = {"endpoint": f"http://127.0.0.1:{silent.getsockname()[1]}", "region": "us-east-1"}
+        source_yml = {"storage": {**storage, "access_key_id": KEY, "secret_access_key": SECRET}}
+        project = make_project(files_yml("s3://bucket/*.csv", source=source_yml))
+        source: Any = project.config.sources["s"]
+        connection: Any = None
+        (plan,) = files.discover("s", source, project.config.root, connection)
+        asked = iter([False, False, True])
+        reading = Reading(project.config.root, tmp_path, connection, stopped=lambda: next(asked, True))
+        begun = time.monotonic()
+
+        with pytest.raises(Interrupted):
+            files.extract(plan, source, reading)
+
+    assert time.monotonic() - begun < 10

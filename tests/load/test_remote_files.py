@@ -425,3 +425,20 @@ def test_no_copy_is_left_behind(make_project: MakeProject, web: Web) -> None:
     left = [path.name for path in (project.config.root / ".smoll").rglob("*") if "000001" in path.name]
     assert left == []
     assert only_stream(project.run()).status == "unchanged"
+
+
+def test_a_server_that_repeats_a_secret_is_not_quoted(make_project: MakeProject, web: Web) -> None:
+    def echo(handler: Any, earlier: int) -> bool:
+        text = f"bad: {handler.headers['Authorization']}, {handler.path}".encode()
+        handler.plain(403, text, {"Content-Type": "text/plain"})
+        return True
+
+    url = web.put("/t.csv", "", fault=echo) + "?api_key=geheim-8"
+    project = make_project(files_yml(url, source={"headers": {"Authorization": "Bearer geheim-9"}}))
+
+    assert "geheim" not in refused(project, "It says: bad: ***")
+
+    assert not any("geheim" in str(result) for result in project.check())
+    assert "geheim" not in str(project.runs())
+    ledger = [path for path in (project.config.root / ".smoll").rglob("*") if path.is_file()]
+    assert not [path for path in ledger if b"geheim" in path.read_bytes()]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from smoll.connector import FILE_COLUMN, Part, PartColumn, StreamPlan
+from smoll.connector import FILE_COLUMN, Damage, Part, PartColumn, StreamPlan
 from smoll.errors import LoadError
 from smoll.model import literal, quote
 
@@ -96,8 +96,25 @@ def partitions_of(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_PARTITION.findall(re.sub(_WEB, r"\1", name, flags=re.DOTALL))))
 
 
+def everywhere(part: Part, change: Callable[[Part], Part]) -> Part:
+    """Change a part, and also what is scanned in its place where it has to be read with care."""
+    changed, salvage = change(part), getattr(part, "salvage", None)
+    if salvage is None:
+        return changed
+
+    def read_with_care(scratch: Path) -> Damage:
+        damage = salvage(scratch)
+        return replace(damage, parts=tuple(change(found) for found in damage.parts))
+
+    return replace(changed, salvage=read_with_care)
+
+
 def with_partitions(part: Part, names: Sequence[str]) -> Part:
     """Add columns of text with the partitions of each row's file. A column of that name in the file itself wins."""
+    return everywhere(part, lambda found: _with_partitions(found, names)) if names else part
+
+
+def _with_partitions(part: Part, names: Sequence[str]) -> Part:
     own = {column.name.lower() for column in part.columns}
     added: list[str] = []
     for name in names:

@@ -24,6 +24,7 @@ from smoll.connector import FILE_COLUMN, SCALARS, Extract, Part, PartColumn, Rea
 from smoll.connectors import csv_files, excel, json_files, stores, url_cursor, web
 from smoll.connectors.data_file import (
     DataFile,
+    everywhere,
     file_name_sql,
     fingerprint_of,
     label,
@@ -352,7 +353,7 @@ def _excel_part(plan: StreamPlan, file: DataFile, connection: DuckDBPyConnection
     """One sheet. The kinds of its cells hold for this file only, so no two files are one part."""
     part = json_files.part(plan, "ndjson", [file], connection)
     if not file.lines:
-        return replace(part, sql=f"SELECT * FROM ({part.sql}) WHERE false")
+        return Part(f"SELECT * FROM ({part.sql}) WHERE false", part.columns, part.label)
 
     def locate(name: str, numbers: Sequence[int]) -> Iterator[tuple[int, str]]:
         wanted = set(numbers)
@@ -361,7 +362,7 @@ def _excel_part(plan: StreamPlan, file: DataFile, connection: DuckDBPyConnection
                 if number in wanted:
                     yield file.lines[number - 1], text.rstrip("\n")
 
-    return replace(part, locate=locate)
+    return everywhere(part, lambda found: replace(found, locate=locate))
 
 
 def _explain(plan: StreamPlan, files: Sequence[DataFile], error: Exception) -> LoadError:

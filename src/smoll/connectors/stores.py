@@ -151,8 +151,7 @@ def _store(desk: Desk, source: FilesSource, scheme: str, bucket: str) -> Any:
     options = {name.lower(): value.get_secret_value() for name, value in source.storage.items()}
     client: dict[str, Any] = {"connect_timeout": "10 s", "read_timeout": "60 s"}
     client["timeout"] = "7 days"  # of a whole object; the default of 30 seconds would end every large one
-    if any(value.startswith("http://") for value in options.values()):
-        client["allow_http"] = "true"  # the project says so itself
+    client["allow_http"] = "true"  # stores are asked by https, unless somebody names an endpoint of http
     client |= {name: value for name, value in options.items() if name in _CLIENT}
     config = {name: value for name, value in options.items() if name not in _CLIENT}
     kind: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[scheme]

@@ -30,7 +30,8 @@ def bound(plan: StreamPlan, reading: Reading) -> Bound:
 
     Raises LoadError where the ``lag`` cannot be taken from the cursor.
     """
-    until = reading.until or "9999-12-31T23:59:59"
+    is_number = re.fullmatch(r"-?[0-9.]+", plan.options.start) is not None
+    until = reading.until or ("9223372036854775807" if is_number else "9999-12-31T23:59:59")
     cursor = reading.state.get("cursor")
     if reading.since is not None:
         return Bound(reading.since, until, first=False)

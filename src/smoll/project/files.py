@@ -7,13 +7,25 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from smoll.project.common import EVERY, CursorStream, SourceBase
 from smoll.project.fields import TEXT_OR_TEXTS, Flag, Name, ShortForm, Table, Text, Texts, complaint
 
 CURSOR, UNTIL = "{cursor}", "{until}"
 _WEB, _STORES = ("http", "https"), ("s3", "gs", "az")
+
+# What YAML has as a number or a flag is text here, as it is written.
+_TextOrNumber = Annotated[Text, WithJsonSchema({"type": ["string", "number"]})]
+_SecretScalar = Annotated[SecretStr, WithJsonSchema({"type": ["string", "number", "boolean"]})]
 
 
 def _check_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
@@ -86,7 +98,7 @@ class FileStream(CursorStream):
         "With `{cursor}` in the path: the column whose highest value is filled in.",
         examples=["updated_at"],
     )
-    start: Text | None = Field(
+    start: _TextOrNumber | None = Field(
         default=None,
         validate_default=True,
         description="With `{cursor}` in the path: what is filled in the first time.",
@@ -113,7 +125,7 @@ class FileStream(CursorStream):
         examples=[["", "NA"]],
     )
 
-    sheet: Text | None = Field(
+    sheet: _TextOrNumber | None = Field(
         default=None,
         description='Excel only: the sheet, by its name or its number (from 1); `"*"` means all. Default: the first.',
         examples=["Orders", 2, "*"],
@@ -230,7 +242,7 @@ class FilesSource(SourceBase):
         "they send on to. The values are never printed; keep them in `.env`.",
         examples=[{"Authorization": "Bearer ${API_TOKEN}"}],
     )
-    storage: Table[SecretStr] = Field(
+    storage: Table[_SecretScalar] = Field(
         default={},
         description="How to reach the object store of `s3://`, `gs://` and `az://`: the keys of "
         "[object_store](https://developmentseed.org/obstore/latest/). Default: the environment (`AWS_*`, `GOOGLE_*`, "
