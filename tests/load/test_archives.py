@@ -183,3 +183,11 @@ def test_check_looks_into_an_archive(make_project: MakeProject) -> None:
     assert any("1 streams, 1 files" in str(result) for result in project.check())
     write(project.config.root, {"data/a.zip": zipped({"1.json": "[]"})})
     assert any("No file in data/a.zip matches *.csv" in str(result) for result in project.check())
+
+
+def test_a_damaged_line_of_a_member_is_named(make_project: MakeProject) -> None:
+    body = zipped({"in/1.csv": "id,x\n1,2\n3\n", "in/2.csv": "id,x\n4,5\n"})
+    project = make_project(files_yml("data/a.zip", on_bad_row="quarantine"), {"data/a.zip": body})
+    assert load(project).rejected == 1
+    assert rows(project) == [(1, 2), (4, 5)]
+    assert raw(project, "SELECT _smoll_file, line, raw FROM raw_s.t__rejected") == [("data/a.zip/in/1.csv", 3, "3")]

@@ -279,3 +279,12 @@ def test_a_workbook_of_a_server_or_in_an_archive_is_read(make_project: MakeProje
 def test_check_opens_the_workbook(make_project: MakeProject, tmp_path: Path) -> None:
     project = make_project(files_yml("data/t.xlsx", sheet="b"), {"data/t.xlsx": book({"a": [["id"], [1]]})})
     assert any("no sheet 'b'" in str(result) for result in project.check())
+
+
+def test_a_rejected_row_is_named_by_its_row_in_the_sheet(make_project: MakeProject) -> None:
+    lines = [["Title"], [], ["n", "x"], [1, 1 / 3], [], ["?", 2], [3, None]]
+    options: dict[str, Any] = {"header_row": 3, "columns": {"n": "BIGINT"}, "on_bad_row": "quarantine"}
+    project = make_project(files_yml("data/t.xlsx", **options), one(lines))
+    assert load(project).rejected == 1
+    assert [row[0] for row in rows(project)] == [1, 3]
+    assert raw(project, "SELECT _smoll_file, line, column_name FROM raw_s.t__rejected") == [("data/t.xlsx", 6, "n")]

@@ -244,7 +244,10 @@ def test_new_names_of_the_metadata_columns_load_everything_anew(make_project: Ma
 
     result = load(project)
 
-    anew = "loaded anew, as there was no state to go on from (mode, key, cursor, table, schema or metadata changed, or it was reset): it had 1 rows, it has 2 now"
+    anew = (
+        "loaded anew, as there was no state to go on from (mode, key, cursor, table, schema or metadata changed, "
+        "or it was reset): it had 1 rows, it has 2 now"
+    )
     assert result.notes == (anew,)
     assert raw(project, "SELECT * EXCLUDE (_smoll_load_id, _smoll_loaded_at) FROM raw_s.t ORDER BY ALL") == [
         (1, "data/2.csv"),
@@ -262,7 +265,8 @@ def test_a_change_of_mode_forgets_types_and_columns(make_project: MakeProject) -
     notes = load(project).notes
 
     assert notes == (
-        "loaded anew, as there was no state to go on from (mode, key, cursor, table, schema or metadata changed, or it was reset): it had 2 rows, it has 1 now",
+        "loaded anew, as there was no state to go on from (mode, key, cursor, table, schema or metadata changed, "
+        "or it was reset): it had 2 rows, it has 1 now",
     )
     assert types(project) == {"x": "BIGINT"}
 

@@ -67,3 +67,18 @@ def test_a_new_partition_is_loaded_alone(make_project: MakeProject) -> None:
     assert load(project).rows == 1
     assert types(project)["day"] == "DATE"
     assert [str(row[1]) for row in rows(project)] == ["2024-01-31", "2024-02-01"]
+
+
+@pytest.mark.parametrize("format", ["csv", "ndjson"])
+def test_good_rows_beside_damaged_ones_keep_their_partitions(make_project: MakeProject, format: str) -> None:
+    body = {"csv": "id\n1\n2,too,many\n3\n", "ndjson": '{"id": 1}\n{"id": 2,,}\n{"id": 3}\n'}[format]
+    yml = files_yml(f"data/*/*.{format}", on_bad_row="quarantine")
+    project = make_project(yml, {f"data/year=2024/x.{format}": body})
+
+    result = load(project)
+
+    assert (result.read, result.rejected) == (3, 1)
+    assert rows(project) == [(1, 2024), (3, 2024)]
+    assert raw(project, "SELECT _smoll_file, line FROM raw_s.t__rejected") == [
+        (f"data/year=2024/x.{format}", 3 if format == "csv" else 2)
+    ]
