@@ -442,3 +442,34 @@ def test_a_server_that_repeats_a_secret_is_not_quoted(make_project: MakeProject,
     assert "geheim" not in str(project.runs())
     ledger = [path for path in (project.config.root / ".smoll").rglob("*") if path.is_file()]
     assert not [path for path in ledger if b"geheim" in path.read_bytes()]
+
+
+@pytest.mark.parametrize("location", ["//[::1", "http://", "ftp://x/", "http://h:x/", "http://\xff\xfe:99999/"])
+def test_a_redirect_to_nowhere_is_told(make_project: MakeProject, web: Web, impatient: None, location: str) -> None:
+    url = web.put("/t.csv", "", fault=lambda h, n: not h.plain(302, b"", {"Location": location}))
+    refused(make_project(files_yml(url)), "/t.csv")
+
+
+def test_a_part_that_was_not_asked_for_is_no_file(make_project: MakeProject, web: Web, impatient: None) -> None:
+    part = {"Content-Range": "bytes 0-4/9"}
+    url = web.put("/t.csv", "", fault=lambda h, n: not h.plain(206, b"id\n1\n", part))
+    refused(make_project(files_yml(url)), "cannot be fetched")
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x00\xff garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n"])
+def test_a_server_of_something_else_is_told(make_project: MakeProject, impatient: None, answer: bytes) -> None:
+    def speak() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=speak, daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/t.csv"
+        refused(make_project(files_yml(url)), f"{url} cannot be fetched", "given up after 6 attempts")
+        server.shutdown(socket.SHUT_RDWR)

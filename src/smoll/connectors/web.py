@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
@@ -162,16 +163,18 @@ def _attempt(
         _judge(desk, name, answer, progress)
         length = answer.headers.get("content-length")
         expected = int(length) if length and length.isdigit() else None
+        total = expected
         if answer.status == 206:
-            start = re.match(r"bytes (\d+)-", answer.headers.get("content-range", ""))
-            if not start or int(start[1]) != progress.got:
+            part = re.match(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("content-range", ""))
+            if not part or int(part[1]) != progress.got:
                 _begin_again(desk, progress)
                 raise _Failed("the server sent another range than it was asked for")
+            total = int(part[2])
         else:
             _begin_again(desk, progress)
             if known and _fingerprint(answer.headers, expected) == known:
                 return None  # a server that ignores the question whether it changed
-        progress.total = None if expected is None else progress.got + expected
+        progress.total = total
         desk.total = progress.total if desk.total is None else desk.total
         progress.validator = _validator(answer.headers)
         _read(desk, answer, progress)
@@ -208,6 +211,9 @@ def _read(desk: Desk, answer: BaseHTTPResponse, progress: _Progress) -> None:
                     desk.fetched(len(block))
         except HTTPError as error:
             raise _Failed(f"the connection broke off after {progress.got} bytes") from error
+    framed = progress.total is not None or "chunked" in answer.headers.get("transfer-encoding", "").lower()
+    if progress.got == 0 and not framed and answer.status != 204:
+        raise _Failed("the server hung up before it sent anything")  # an empty file has a length
     if progress.total is not None and progress.got != progress.total:
         raise _Failed(f"the server announced {progress.total} bytes, and {progress.got} came")
 
@@ -278,10 +284,20 @@ def _request(
         if answer.status not in _REDIRECTS or not location:
             return answer
         answer.close()
-        url, _ = _split_login(encode(urljoin(url, location)))
-        if not url.startswith(("http://", "https://")):
-            raise stream_error(desk.plan, f"{name}: the server sends on to something else than http.")
+        url = _redirected(url, location)
+        if not url:
+            raise stream_error(desk.plan, f"{name}: the server sends on to something that is no URL of http.")
     raise stream_error(desk.plan, f"{name}: the server sends on more than {_MOST_REDIRECTS} times.")
+
+
+def _redirected(url: str, location: str) -> str:
+    """Where a server sends on to; empty where that cannot be asked."""
+    try:
+        target, _ = _split_login(encode(urljoin(url, location)))
+        scheme, host, _ = _origin(target)
+    except ValueError:  # a broken host or port
+        return ""
+    return target if scheme in ("http", "https") and host else ""
 
 
 def _pool(url: str) -> Any:
@@ -336,6 +352,11 @@ def _is_racy(headers: Mapping[str, str]) -> bool:
 
 def _cause(error: Exception) -> str:
     """The end of urllib3's message says what happened; what comes before repeats the URL."""
+    inner = error.args[-1] if error.args else None
+    if isinstance(inner, HTTPException):
+        return "the server's answer is none of HTTP, or it hung up"
+    if isinstance(inner, OSError) and inner.strerror:
+        return inner.strerror
     return str(error).rsplit(": ", 1)[-1].strip(" .)\"'") or type(error).__name__
 
 
