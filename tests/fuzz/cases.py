@@ -53,7 +53,7 @@ class Case:
 def make_case(random: Random, folder: Path) -> Case:
     """A case from the random numbers; `folder` is for files that are written on the way."""
     kind = random.choice(KINDS)
-    size = random.choice((1, 3, 10, 40, 40, 200, 1500 if random.random() < 0.1 else 20))
+    size = random.choice((1, 3, 10, 40, 40, 200, 20 if random.random() < 0.9 else random.choice((1500, 3000, 20_000))))
     records = [_record(random, number) for number in range(size)]
     options: dict[str, Any] = {
         "mode": random.choice(("append", "append", "append", "replace")),

@@ -86,6 +86,10 @@ CASES: dict[str, Wild] = {
     # Quotes
     "quotes in quotes": Wild('id,name\n1,"say ""hi"""\n2,""""\n', [(1, 'say "hi"'), (2, '"')]),
     "a quote inside a plain value": Wild('id,name\n1,5" pipe\n2,a"b"\n', [(1, '5" pipe'), (2, 'a"b"')]),
+    "a quote inside a plain value after a value of two lines": Wild(
+        'id,name,x\n1,"a\nb",c"d\n3\n2,"e\nf",\n', [(1, "a\nb", 'c"d'), (2, "e\nf", None)], ((4, COUNT, "3"),),
+        names=("id", "name", "x"),
+    ),
     "blanks around quotes": Wild('id,name\n1, "a,b"\n2,"c"  \n 3 , d \n', [("1", "a,b"), ("2", "c"), (" 3 ", " d ")]),
     "delimiters in quotes": Wild('id,name\n1,"a,b;c|d\te"\n', [(1, "a,b;c|d\te")]),
     "everything in quotes": Wild('"id","name"\r\n"1","x"\r\n"2","y"\r\n', GOOD),

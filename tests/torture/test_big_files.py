@@ -81,7 +81,7 @@ def test_a_file_larger_than_memory_is_loaded_whole(make_project: MakeProject, pl
     assert outcome.code == 0, outcome.output
     assert outcome.memory <= BUDGET, f"{outcome.memory / 1e6:.0f} MB"
     ((count, total, kinds),) = raw(
-        project, "SELECT count(*), sum(id), any_value(typeof(id) || ' ' || typeof(at)) FROM raw_s.t"
+        project, "SELECT count(*), sum(id), any_value(typeof(id) || ' ' || typeof(\"at\")) FROM raw_s.t"
     )
     assert (count, kinds) == (lines + 1, "DOUBLE TIMESTAMP")
     assert total == lines // 10_000 * sum(range(10_000)) + 0.5
