@@ -10,7 +10,7 @@ import importlib.util
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -173,6 +173,15 @@ def columns_of(connection: DuckDBPyConnection, table: TableRef) -> tuple[Column,
     except duckdb.CatalogException:
         return ()
     return tuple(Column(row[0], row[1]) for row in rows)
+
+
+def end_aborted(connection: DuckDBPyConnection) -> None:
+    """Begin the transaction anew that an error has aborted, if there is one: what it wrote is gone."""
+    import duckdb
+
+    with suppress(duckdb.TransactionException):
+        connection.execute("ROLLBACK")
+        connection.execute("BEGIN")
 
 
 def views_of(connection: DuckDBPyConnection) -> frozenset[str]:

@@ -165,7 +165,7 @@ def test_text_and_typed_files_of_one_stream_meet_in_the_type_that_holds_both(
 def test_a_text_that_misses_its_fixed_type_is_named_beside_a_typed_file(make_project: MakeProject) -> None:
     yml = files_yml(["data/1.csv", "data/2.parquet"], columns={"x": "BIGINT"})
 
-    refused(mixed(make_project, yml, "abc", "2::BIGINT"), "data/1.csv", "record 1", "'abc'", "'x'", "BIGINT")
+    refused(mixed(make_project, yml, "abc", "2::BIGINT"), "data/1.csv", "line 2", "'abc'", "'x'", "BIGINT")
 
 
 def mixed(make_project: MakeProject, yml: str, text: str, typed: str) -> smoll.Project:

@@ -1,13 +1,35 @@
-"""CSV and TSV for the ``files`` connector: every value as text, every row complete, or an error with its line."""
+"""CSV and TSV for the ``files`` connector: every value as text, every row complete, or an error with its line.
+
+DuckDB scans the files. What it cannot scan is looked at record by record (`csv_records`), and its good records are
+scanned from a copy.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
+import re
+import zlib
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smoll.connector import FILE_COLUMN, Part, PartColumn, StreamPlan
+from smoll.connector import FILE_COLUMN, Damage, Part, PartColumn, StreamPlan
+from smoll.connectors.csv_records import (
+    LONGEST,
+    Dialect,
+    begin_count,
+    copy_good,
+    damaged,
+    find_records,
+    header_record,
+    is_text,
+    open_text,
+    rejected_sql,
+    survey,
+)
 from smoll.connectors.data_file import DataFile, file_name_sql, label, paths_sql, refuse_twins, stream_error
 from smoll.errors import LoadError
 from smoll.model import literal, quote
@@ -18,73 +40,110 @@ if TYPE_CHECKING:
     from smoll.project import FileStream
 
 _DELIMITERS = (",", ";", "\t", "|")
+_SEP = re.compile("sep=(.)[\r\n]*", re.IGNORECASE)
+_HEAD_LINES = 100
+_WIDE_MARKS = ("\udcff\udcfe", "\udcfe\udcff")
+"""The byte order marks of UTF-16, as text that was read as UTF-8."""
+_DAMAGE = (OSError, EOFError, UnicodeError, zlib.error)
 
 
-def parts(plan: StreamPlan, kind: str, files: Sequence[DataFile], connection: DuckDBPyConnection) -> Iterator[Part]:
+def parts(
+    plan: StreamPlan,
+    kind: str,
+    files: Sequence[DataFile],
+    connection: DuckDBPyConnection,
+    remembered: str | None = None,
+) -> Iterator[Part]:
     """Group the files by their header: files of one group can be scanned by one SELECT.
+
+    Parameters
+    ----------
+    remembered
+        The delimiter that was found at an earlier load.
 
     Raises
     ------
     LoadError
         A header cannot be read, names a column twice, or was not split by the delimiter.
     """
+    heads = [(file, _read_head(plan, file)) for file in files]
+    delimiter = find_delimiter(plan, kind, heads[0][1], remembered)
+    described = [(*_describe(plan, file, head, delimiter), file) for file, head in heads]
+    for (names, dialect, broken), members in groupby(described, key=lambda found: found[:3]):
+        yield _part(plan, names, dialect, [file for *_, file in members], broken)
+
+
+def delimiter_of(plan: StreamPlan, kind: str, file: DataFile, remembered: str | None) -> str:
+    """The delimiter of a stream: as configured, as found at an earlier load, or as the header of `file` has it."""
+    return find_delimiter(plan, kind, _read_head(plan, file), remembered)
+
+
+def find_delimiter(plan: StreamPlan, kind: str, head: str, remembered: str | None) -> str:
+    """As `delimiter_of`. The rows below the header have no say, wherever they are odd."""
     options: FileStream = plan.options
-    heads = [(file, _read_head(plan, file, connection)) for file in files]
-    delimiter = options.delimiter or ("\t" if kind == "tsv" else _find_delimiter(heads[0][1]))
-    named = [(tuple(_header(plan, file, head, delimiter)), file) for file, head in heads]
-    for names, members in groupby(named, key=lambda pair: pair[0]):
-        group = [file for _, file in members]
-        scan = _csv_scan(options, group, names, delimiter)
-        columns = ", ".join(quote(name) for name in names)
-        sql = f"SELECT {columns}, {file_name_sql(group)} AS {quote(FILE_COLUMN)} FROM {scan}"
-        yield Part(sql, tuple(PartColumn(name, None) for name in names), f"{plan.ref}: {label(group)}")
+    given = options.delimiter or ("\t" if kind == "tsv" else remembered)
+    if given:
+        return given
+    said = _SEP.match(head)
+    if said:
+        return said[1]
+    return max(_DELIMITERS, key=lambda delimiter: _fitness(head, delimiter))
 
 
-def _csv_scan(options: FileStream, files: Sequence[DataFile], names: Sequence[str], delimiter: str) -> str:
-    # No `new_line`: given together with strict_mode, DuckDB 1.5 returns no rows at all, and no error, for a file
-    # with other line ends. Without it a mix of line ends is an error.
-    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
-    nulls = ", ".join(literal(text) for text in options.null_values)
-    return (
-        f"read_csv({paths_sql(files)}, auto_detect = false, columns = {{{columns}}}, header = {options.header}, "
-        f"delim = {literal(delimiter)}, quote = '\"', escape = '\"', strict_mode = true, nullstr = [{nulls}], "
-        f"allow_quoted_nulls = false, encoding = {literal(options.encoding)}, filename = '__smoll_path', "
-        "hive_partitioning = false)"
-    )
+def _fitness(head: str, delimiter: str) -> tuple[bool, int]:
+    """How well a delimiter splits a header: into most names, and none of them with half a pair of quotes."""
+    names = _first_record(head, delimiter)
+    return not any('"' in name for name in names), len(names)
 
 
-def _read_head(plan: StreamPlan, file: DataFile, connection: DuckDBPyConnection) -> str:
-    """The first lines of a file as DuckDB decodes them, so that compression and encoding are handled once."""
-    import duckdb
-
+def _read_head(plan: StreamPlan, file: DataFile) -> str:
+    """The first lines of a file."""
     options: FileStream = plan.options
     try:
-        rows = connection.execute(
-            f"""SELECT line FROM read_csv({paths_sql([file])}, auto_detect = false, header = false,
-            columns = {{'line': 'VARCHAR'}}, delim = '\x1f', quote = '', escape = '',
-            strict_mode = false, encoding = {literal(options.encoding)}) LIMIT 100"""
-        ).fetchall()
-    except duckdb.Error as error:
-        raise explain(plan, file.name, error) from error
-    lines = [str(row[0] or "") for row in rows]
+        with open_text(file.path, options.encoding) as text:
+            lines = list(islice(text, _HEAD_LINES))
+    except UnicodeError as error:
+        raise stream_error(
+            plan, f"{file.name}: the text is not {options.encoding}.", "Set `encoding: latin-1`."
+        ) from error
+    except _DAMAGE as error:
+        raise damaged(f"{plan.ref}: {file.name}", error) from error
+    if options.encoding == "utf-8" and lines and lines[0].startswith(_WIDE_MARKS):
+        raise stream_error(plan, f"{file.name}, line 1: the text is UTF-16.", "Set `encoding: utf-16` on the stream.")
     if not any(line.strip() for line in lines):
         raise stream_error(plan, f"{file.name} holds only blank lines.", "Remove it, or write it anew.")
-    if not lines[0]:
+    if not lines[0].strip("\r\n"):
         raise stream_error(plan, f"{file.name} begins with a blank line.", "Remove the line.")
-    return "\n".join(lines)
-
-
-def _find_delimiter(head: str) -> str:
-    """The delimiter that splits the header most; the rows below it have no say, wherever they are odd."""
-    return max(_DELIMITERS, key=lambda delimiter: len(_first_record(head, delimiter)))
+    return "".join(lines)
 
 
 def _first_record(head: str, delimiter: str) -> list[str]:
-    return next(csv.reader(head.splitlines(keepends=True), delimiter=delimiter), [])
+    reader = csv.reader(head.splitlines(keepends=True), delimiter=delimiter, quotechar='"')
+    return next(reader, [])
+
+
+def _describe(plan: StreamPlan, file: DataFile, head: str, delimiter: str) -> tuple[tuple[str, ...], Dialect, bool]:
+    """The names of a file's columns, how it is written, and whether DuckDB would misread it.
+
+    It reads only half of UTF-16, and takes the first line end that it meets, in quotes or not, for the file's.
+    """
+    options: FileStream = plan.options
+    said = _SEP.match(head)  # Excel writes such a line, and hides it again
+    if said:
+        head = head[said.end() :]
+    dialect = Dialect(delimiter, encoding=options.encoding, header=options.header, skip=1 if said else 0)
+    first = header_record(head, dialect)[0]
+    broken = options.encoding == "utf-16" or (not options.header and ("\n" in first or "\r" in first))
+    return tuple(_header(plan, file, head, delimiter)), dialect, broken
 
 
 def _header(plan: StreamPlan, file: DataFile, head: str, delimiter: str) -> list[str]:
-    names = _first_record(head, delimiter)
+    record, problem = header_record(head, Dialect(delimiter))
+    if not is_text(record):
+        raise stream_error(plan, f"{file.name}, line 1: not {plan.options.encoding}.", "Set `encoding: latin-1`.")
+    if problem or "\0" in record:
+        raise stream_error(plan, f"{file.name}, line 1: {problem or 'a NUL character'}.", "Mend the header.")
+    names = _first_record(record, delimiter)
     if not plan.options.header:
         return [f"column{index}" for index in range(len(names))]
     names = [name.strip() or f"column{index}" for index, name in enumerate(names)]
@@ -99,25 +158,108 @@ def _header(plan: StreamPlan, file: DataFile, head: str, delimiter: str) -> list
     return names
 
 
+def _part(plan: StreamPlan, names: tuple[str, ...], dialect: Dialect, files: Sequence[DataFile], broken: bool) -> Part:
+    by_name = {file.name: file for file in files}
+    return replace(
+        _scan(plan, names, dialect, files, LONGEST),
+        locate=lambda name, numbers: find_records(by_name[name].path, dialect, len(names), numbers),
+        records=lambda: begin_count([file.path for file in files], dialect, len(names)),
+        salvage=lambda scratch: _salvage(plan, names, dialect, files, broken, scratch),
+        broken=broken,
+    )
+
+
+def _scan(plan: StreamPlan, names: Sequence[str], dialect: Dialect, files: Sequence[DataFile], longest: int) -> Part:
+    # No `new_line`: given together with strict_mode, DuckDB 1.5 returns no rows at all, and no error, for a file
+    # with other line ends. Without it a mix of line ends is an error.
+    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
+    nulls = ", ".join(literal(text) for text in plan.options.null_values)
+    long = f"max_line_size = {longest}, " if longest > LONGEST else ""  # a larger buffer for each file and thread
+    scan = (
+        f"read_csv({paths_sql(files)}, auto_detect = false, columns = {{{columns}}}, header = {dialect.header}, "
+        f"skip = {dialect.skip}, delim = {literal(dialect.delimiter)}, quote = {literal(dialect.quote)}, "
+        f"escape = {literal(dialect.escape)}, strict_mode = true, nullstr = [{nulls}], allow_quoted_nulls = false, "
+        f"{long}encoding = {literal(dialect.encoding)}, filename = '__smoll_path', hive_partitioning = false)"
+    )
+    selected = ", ".join(quote(name) for name in names)
+    sql = f"SELECT {selected}, {file_name_sql(files)} AS {quote(FILE_COLUMN)} FROM {scan}"
+    columns_of_part = tuple(PartColumn(name, None) for name in names)
+    return Part(sql, columns_of_part, f"{plan.ref}: {label(files)}", tuple(file.name for file in files))
+
+
+@dataclass(frozen=True)
+class _Readable:
+    """A file as it can be scanned: itself, or the copy of its good records; and what `csv_records` found in it."""
+
+    file: DataFile
+    dialect: Dialect
+    longest: int
+
+
+def _salvage(
+    plan: StreamPlan, names: tuple[str, ...], dialect: Dialect, files: Sequence[DataFile], broken: bool, scratch: Path
+) -> Damage:
+    """Look at every record of the files; scan the good ones, and say which are bad.
+
+    Raises
+    ------
+    LoadError
+        A file is damaged as a whole: cut off, or not in the encoding.
+    """
+    rejected = scratch / "damaged.ndjson"
+    found: list[_Readable] = []
+    first: LoadError | None = None
+    records = bad = longest = 0
+    with rejected.open("w", encoding="utf-8") as output:
+        for number, file in enumerate(files):
+
+            def reject(line: int, problem: str, text: str, name: str = file.name) -> None:
+                nonlocal first, longest
+                row = json.dumps({"file": name, "line": line, "reason": problem, "raw": text}, ensure_ascii=False)
+                longest = max(longest, len(row.encode()))
+                output.write(row + "\n")
+                first = first or _bad_record(plan, name, line, problem, text)
+
+            try:
+                seen = survey(file.path, dialect, len(names))
+                if seen.is_clean and not broken:
+                    found.append(_Readable(file, dialect, seen.longest))
+                else:
+                    copy = scratch / f"{number:06}.csv"
+                    copy_good(file.path, dialect, len(names), copy, reject)
+                    plain = replace(dialect, encoding="utf-8", header=True, skip=0)
+                    found.append(_Readable(replace(file, path=copy), plain, seen.longest))
+            except UnicodeError as error:
+                raise stream_error(
+                    plan, f"{file.name}: the text is not {dialect.encoding}.", "Set `encoding` on the stream."
+                ) from error
+            except _DAMAGE as error:
+                raise damaged(f"{plan.ref}: {file.name}", error) from error
+            records, bad = records + seen.records, bad + seen.bad
+    paths = {file.name: file.path for file in files}
+
+    def locate(name: str, numbers: Sequence[int]) -> Iterator[tuple[int, str]]:
+        return find_records(paths[name], dialect, len(names), numbers)
+
+    parts = tuple(replace(part, locate=locate) for part in _readable_parts(plan, names, found))
+    return Damage(parts, records, rejected_sql(rejected, longest), bad, first)
+
+
+def _readable_parts(plan: StreamPlan, names: tuple[str, ...], found: Sequence[_Readable]) -> Iterator[Part]:
+    for (own, longest), members in groupby(found, key=lambda one: (one.dialect, max(one.longest, LONGEST))):
+        group = [one.file for one in members]
+        yield _scan(plan, names, own, group, longest)
+
+
+def _bad_record(plan: StreamPlan, name: str, line: int, problem: str, text: str) -> LoadError:
+    hint = "Mend the line, or set `on_bad_row: quarantine`."
+    if problem.startswith("not "):
+        hint = "Set `encoding: latin-1` on the stream, mend the line, or set `on_bad_row: quarantine`."
+    elif problem.startswith("expected"):
+        hint = "Mend the line, check `delimiter` and the quotes, or set `on_bad_row: quarantine`."
+    return stream_error(plan, f"{name}, line {line}: {problem}. The line begins: {text[:80]!r}.", hint)
+
+
 def explain(plan: StreamPlan, place: str, error: Exception) -> LoadError:
-    """Say in plain words what DuckDB's CSV reader met, and where."""
-    lines = str(error).splitlines()
-    where = next((line.split("Line:")[1].strip() for line in lines if "CSV Error on Line:" in line), "")
-    text = next((line.removeprefix("Original Line:").strip() for line in lines if "Original Line:" in line), "")
-    place = f"{place}, line {where}" if where else place
-    shown = f" The line begins: {text[:80]!r}." if text else ""
-    whole = str(error)
-    if "unicode" in whole or "not utf-8" in whole.lower():
-        return stream_error(
-            plan, f"{place}: the text is not {plan.options.encoding}.{shown}", "Set `encoding: latin-1`."
-        )
-    if "Expected Number of Columns" in whole:
-        counts = next(line for line in lines if "Expected Number of Columns" in line)
-        counts = counts.replace("Expected Number of Columns:", "expected").replace("Found:", "columns, found")
-        return stream_error(plan, f"{place}: {counts}.{shown}", "Mend the line, or check `delimiter` and the quotes.")
-    if "unterminated quote" in whole:
-        return stream_error(plan, f"{place}: a quote is not closed, or text follows one.{shown}", "Mend the line.")
-    if "invalid state" in whole:
-        hint = "Write the file with one kind of line end (dos2unix does)."
-        return stream_error(plan, f"{place}: the file mixes line ends (\\r\\n and \\n).", hint)
-    return stream_error(plan, f"{place}: {lines[0]}{shown}")
+    """Say what DuckDB's CSV reader met in a file whose records are all well."""
+    return stream_error(plan, f"{place}: {str(error).splitlines()[0]}")

@@ -2,18 +2,22 @@
 
 DuckDB's typed JSON reader is not used: it turns 1.5 into 2 and true into 1 in a BIGINT column, and drops keys
 that its sample did not hold. Here one pass finds all keys with the kinds of their values, a second one reads
-each value as JSON text. A number with a fraction is a double, as JSON's own readers have it: DuckDB
-gives back no more of its digits. Whole numbers keep every digit.
+each value as JSON text. A number with a fraction is a double there: one that has more digits than a double holds is
+refused. Whole numbers keep every digit.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from smoll.connector import FILE_COLUMN, SCALARS, Part, PartColumn, StreamPlan
+from smoll.connector import FILE_COLUMN, SCALARS, Damage, Part, PartColumn, StreamPlan
+from smoll.connectors.csv_records import begin_reading, damaged, open_text, readable, rejected_sql
 from smoll.connectors.data_file import (
     DataFile,
     file_name_sql,
@@ -23,7 +27,17 @@ from smoll.connectors.data_file import (
     refuse_twins,
     stream_error,
 )
+from smoll.connectors.json_records import (
+    DAMAGE,
+    find_long_fraction,
+    find_records,
+    long_fractions,
+    quote_numbers,
+    read_records,
+)
+from smoll.errors import LoadError
 from smoll.model import literal, quote
+from smoll.warehouse import end_aborted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -41,7 +55,13 @@ _AMONG = {
 }
 
 
-_MALFORMED = re.compile(r"Malformed JSON in file .*, at byte (\d+) in line (\d+): (.*)")
+_CHUNK, _BLANKS = 1 << 20, b" \t\r\n\xef\xbb\xbf"
+_LARGEST_OBJECT = 16 * 1024**2
+_LONG_FRACTION = "|".join(
+    [*(f"[0-9]{{{digits}}}[.][0-9]{{{16 - digits}}}" for digits in range(1, 16)), "[0-9]{16}[eE]", "[eE][-+]?[0-9]{3}"]
+)
+_FRACTION = "[0-9]+(?:[.][0-9]+)?(?:[eE][-+]?[0-9]+)?"
+"""Numbers that a double may not hold, and numbers. What looks like one may be in a text: the careful reader tells."""
 
 
 def part(plan: StreamPlan, kind: str, files: Sequence[DataFile], connection: DuckDBPyConnection) -> Part:
@@ -55,53 +75,221 @@ def part(plan: StreamPlan, kind: str, files: Sequence[DataFile], connection: Duc
     Raises
     ------
     LoadError
-        Malformed JSON, a record that is no object, duplicate keys, or keys that differ by case only.
+        Where no record can be told from the next: malformed JSON, a record that is no object, duplicate keys. And
+        keys that differ by case only.
     """
-    structure = _structure(plan, kind, files, connection)
-    text, file_sql = f"{plan.ref}: {label(files)}", file_name_sql(files)
+    return _part(plan, kind, files, connection, careful=False)
+
+
+def _part(
+    plan: StreamPlan,
+    kind: str,
+    files: Sequence[DataFile],
+    connection: DuckDBPyConnection,
+    *,
+    careful: bool,
+    quoted: Set[str] = frozenset(),
+    largest: int = 0,
+) -> Part:
+    """As `part`; `careful` where every record was looked at already, and the numbers of the `quoted` keys are texts."""
+    text, file_sql, names = f"{plan.ref}: {label(files)}", file_name_sql(files), tuple(file.name for file in files)
+    empty = f"SELECT {file_sql} AS {quote(FILE_COLUMN)} FROM (SELECT '' AS __smoll_path) WHERE false"
+    by_lines = kind == "ndjson" and not careful
+    salvage = partial(_salvage, plan, files, connection) if by_lines else None
+    broken = Part(empty, (), text, names, salvage=salvage, broken=True)
+    try:
+        if kind == "json":
+            _refuse_open_array(plan, files)
+        structure, records = _structure(plan, kind, files, connection, careful, largest)
+    except _TooLarge:
+        largest = max(file.size for file in files) + 1
+        return _part(plan, kind, files, connection, careful=careful, largest=largest) if not by_lines else broken
+    except LoadError:
+        if not by_lines:
+            raise
+        return broken
     if not structure:
-        return Part(f"SELECT {file_sql} AS {quote(FILE_COLUMN)} FROM (SELECT '' AS __smoll_path) WHERE false", (), text)
-    columns = tuple(_column(key, shape) for key, shape in structure.items())
+        return Part(empty, (), text, names)
+    columns = tuple(
+        PartColumn(key, None, _NUMBERS) if key in quoted and shape == "VARCHAR" else _column(key, shape)
+        for key, shape in structure.items()
+    )
     refuse_twins(plan, label(files), "keys", [column.name for column in columns])
-    selected = ", ".join(_value_sql(column) for column in columns)
+    selected = ", ".join(_value_sql(column, structure[column.name]) for column in columns)
     declared = ", ".join(f"{literal(column.name)}: 'JSON'" for column in columns)
-    style = "newline_delimited" if kind == "ndjson" else "auto"
     scan = (
-        f"read_json({paths_sql(files)}, format = '{style}', records = true, columns = {{{declared}}}, "
+        f"read_json({paths_sql(files)}, {_style(kind, largest)}, records = true, columns = {{{declared}}}, "
         "filename = '__smoll_path', hive_partitioning = false)"
     )
-    return Part(f"SELECT {selected}, {file_sql} AS {quote(FILE_COLUMN)} FROM {scan}", columns, text)
+    sql = f"SELECT {selected}, {file_sql} AS {quote(FILE_COLUMN)} FROM {scan}"
+    paths = {file.name: file.path for file in files}
+    takes = partial(_takes, connection)
+    return Part(
+        sql,
+        columns,
+        text,
+        names,
+        locate=(lambda name, numbers: find_records(paths[name], numbers, takes)) if by_lines else None,
+        records=lambda: _begin_count(files, records),
+        salvage=salvage,
+    )
+
+
+def _style(kind: str, largest: int) -> str:
+    """How DuckDB is to read the files; `largest` is the size of the largest object in bytes, 0 for its own limit."""
+    style = "newline_delimited" if kind == "ndjson" else "auto"
+    return f"format = '{style}'" + (f", maximum_object_size = {largest}" if largest > _LARGEST_OBJECT else "")
+
+
+class _TooLarge(Exception):
+    """An object is larger than DuckDB reads unless it is told."""
+
+
+def _begin_count(files: Sequence[DataFile], records: int) -> Callable[[], int]:
+    """The count is that of another pass over the file; compressed files are checked beside it."""
+    packed = [file.path for file in files if file.path.suffix.lower() == ".gz"]
+    whole = begin_reading(packed)
+    return lambda: records if whole() else -1
+
+
+def _refuse_open_array(plan: StreamPlan, files: Sequence[DataFile]) -> None:
+    """DuckDB reads an array that breaks off after a comma as if it were whole."""
+    for file in files:
+        first, last = _ends(file)
+        if first == b"[" and last != b"]":
+            message = f"{file.name}: malformed JSON: the array is not closed."
+            raise stream_error(plan, message, "The file broke off; fetch or write it anew. No row was loaded.")
+
+
+def _ends(file: DataFile) -> tuple[bytes, bytes]:
+    """The first and the last character of a file but for blanks."""
+    first = last = b""
+    try:
+        with open_text(file.path, "utf-8") as text:
+            binary = cast(io.BufferedIOBase, text.buffer)
+            first = binary.read(_CHUNK).lstrip(_BLANKS)[:1]
+            if file.path.suffix.lower() not in (".gz", ".zst", ".zstd"):
+                binary.seek(max(0, file.size - _CHUNK))
+            else:
+                binary.seek(0)
+            while chunk := binary.read(_CHUNK):
+                last = chunk.rstrip(_BLANKS)[-1:] or last
+    except DAMAGE as error:
+        raise damaged(f"{file.name}", error) from error
+    return first, last
+
+
+def _takes(connection: DuckDBPyConnection, text: str) -> bool:
+    row = connection.execute("SELECT json_valid(?)", [text]).fetchone()
+    return bool(row and row[0])
 
 
 def _structure(
-    plan: StreamPlan, kind: str, files: Sequence[DataFile], connection: DuckDBPyConnection
-) -> Mapping[str, Any]:
-    """Every key of every record, with the kinds of its values; empty where there is no record at all."""
+    plan: StreamPlan,
+    kind: str,
+    files: Sequence[DataFile],
+    connection: DuckDBPyConnection,
+    careful: bool,
+    largest: int,
+) -> tuple[Mapping[str, Any], int]:
+    """Every key of every record, with the kinds of its values, and the number of records."""
     import duckdb
 
-    style = "newline_delimited" if kind == "ndjson" else "auto"
-    sql = f"SELECT json_group_structure(json) FROM read_json_objects({paths_sql(files)}, format = '{style}')"
+    fractions = "false" if careful else f"bool_or(regexp_matches(CAST(json AS VARCHAR), '{_LONG_FRACTION}'))"
+    sql = (
+        f"SELECT json_group_structure(json), count(*), count_if(json_type(json) = 'OBJECT'), {fractions} "
+        f"FROM read_json_objects({paths_sql(files)}, {_style(kind, largest)})"
+    )
     try:
         row = connection.execute(sql).fetchone()
     except duckdb.Error as error:
-        raise stream_error(plan, _explain(kind, files, error), "Mend the file; no row was loaded.") from error
-    if row is None or row[0] is None:
-        return {}
-    structure = json.loads(row[0])
-    if not isinstance(structure, dict) or not structure:
-        message = f"{label(files)}: no record is an object with keys."
-        raise stream_error(plan, message, 'smoll reads objects: {"id": 1, ...}.')
-    return structure
+        end_aborted(connection)
+        if "maximum_object_size" in str(error) and not largest:
+            raise _TooLarge from error
+        place = named(files, str(error))
+        text = str(error).splitlines()[0].strip().split("Error: ", 1)[-1]
+        raise stream_error(plan, f"{place}: {text}", "Mend the file; no row was loaded.") from error
+    if row is None or row[1] == 0:
+        return {}, 0
+    structure, records, objects, long_fractions = json.loads(row[0]), row[1], row[2], row[3]
+    if objects != records or not structure or not isinstance(structure, dict):
+        message = f"{label(files)}: {'a record is no object' if objects != records else 'no record has keys'}."
+        raise stream_error(plan, message, 'smoll reads objects with keys: {"id": 1, ...}.')
+    if long_fractions and _loses_digits(files, _style(kind, largest), connection):
+        if kind == "ndjson":
+            raise stream_error(plan, f"{label(files)}: a number may have more digits than DuckDB's reader keeps.")
+        _refuse_long_fractions(plan, files)
+    return structure, int(records)
 
 
-def _explain(kind: str, files: Sequence[DataFile], error: Exception) -> str:
-    text = str(error).splitlines()[0].strip()
-    place = named(files, text)
-    found = _MALFORMED.search(text)
-    if kind == "ndjson" and found:
-        line = int(found[2]) - 1  # DuckDB 1.5 counts the lines from 2
-        return f"{place}, line {line}: malformed JSON at byte {found[1]}: {found[3]}."
-    return f"{place}: {text.split('Error: ', 1)[-1]}"
+def _loses_digits(files: Sequence[DataFile], style: str, connection: DuckDBPyConnection) -> bool:
+    """True where a long number is not what any usual way of printing its double gives."""
+    numbers = f"unnest(regexp_extract_all(CAST(json AS VARCHAR), '{_FRACTION}'))"
+    row = connection.execute(
+        f"""SELECT 1 FROM (SELECT {numbers} AS text, CAST(text AS DOUBLE) AS number
+        FROM read_json_objects({paths_sql(files)}, {style})
+        WHERE regexp_matches(CAST(json AS VARCHAR), '{_LONG_FRACTION}'))
+        WHERE regexp_matches(text, '{_LONG_FRACTION}') AND (NOT isfinite(number)
+        OR (CAST(number AS VARCHAR) <> text AND printf('%.17g', number) <> text)) LIMIT 1"""
+    ).fetchone()
+    return row is not None
+
+
+def _refuse_long_fractions(plan: StreamPlan, files: Sequence[DataFile]) -> None:
+    """Raise LoadError for the first number of some JSON files that a double does not hold."""
+    for file in files:
+        with open_text(file.path, "utf-8") as text:
+            long = find_long_fraction(text.read())
+        if long:
+            message = f"{file.name}: the number {long[:40]} has more digits than DuckDB's JSON reader keeps."
+            raise stream_error(plan, message, "Write it in quotes, or write the file as NDJSON. No row was loaded.")
+
+
+def _salvage(plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBPyConnection, scratch: Path) -> Damage:
+    """Look at every line of the files; scan the good ones, and say which are bad."""
+    rejected = scratch / "damaged.ndjson"
+    found: list[DataFile] = []
+    first: LoadError | None = None
+    records = bad = longest = largest = 0
+    takes = partial(_takes, connection)
+    quoted: set[str] = set()
+    try:
+        for file in files:
+            for _, text, _ in read_records(file.path, takes):
+                quoted.update(long_fractions(text))
+                largest = max(largest, len(text))
+    except DAMAGE as error:
+        raise damaged(str(plan.ref), error) from error
+    with rejected.open("w", encoding="utf-8") as output:
+        for number, file in enumerate(files):
+            copy = scratch / f"{number:06}.ndjson"
+            try:
+                with copy.open("w", encoding="utf-8", newline="") as good:
+                    for line, text, problem in read_records(file.path, takes):
+                        records += 1
+                        if not problem:
+                            good.write((quote_numbers(text, quoted) if quoted else text) + "\n")
+                            continue
+                        bad += 1
+                        shown = readable(text)
+                        row = {"file": file.name, "line": line, "reason": problem, "raw": shown}
+                        longest = max(longest, output.write(json.dumps(row) + "\n"))
+                        first = first or stream_error(
+                            plan,
+                            f"{file.name}, line {line}: {problem}. The line begins: {shown[:80]!r}.",
+                            "Mend the line, or set `on_bad_row: quarantine`.",
+                        )
+            except DAMAGE as error:
+                raise damaged(f"{plan.ref}: {file.name}", error) from error
+            found.append(replace(file, path=copy, size=copy.stat().st_size))
+    part = (
+        _part(plan, "ndjson", found, connection, careful=True, quoted=quoted, largest=4 * largest + 16)
+        if records > bad
+        else None
+    )
+    paths = {file.name: file.path for file in files}
+    parts = (replace(part, locate=lambda name, numbers: find_records(paths[name], numbers, takes)),) if part else ()
+    return Damage(parts, records, rejected_sql(rejected, longest), bad, first)
 
 
 def _column(key: str, shape: Any) -> PartColumn:
@@ -111,6 +299,13 @@ def _column(key: str, shape: Any) -> PartColumn:
     return PartColumn(key, "JSON")
 
 
-def _value_sql(column: PartColumn) -> str:
+def _value_sql(column: PartColumn, shape: Any) -> str:
+    """A value's own text. A fraction was a double already: its text is the one that DuckDB's cast gives back."""
     name = quote(column.name)
-    return f"{name} ->> '$' AS {name}" if column.type is None else name
+    if column.type is not None:
+        return name
+    text = f"{name} ->> '$'"
+    if shape == "DOUBLE":
+        fraction = f"regexp_matches({text}, '[.eEnN]')"
+        text = f"CASE WHEN {fraction} THEN CAST(CAST({text} AS DOUBLE) AS VARCHAR) ELSE {text} END"
+    return f"{text} AS {name}"

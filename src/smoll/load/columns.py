@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from smoll.connector import SCALARS, Part, PartColumn, StreamPlan, apply_naming
 from smoll.errors import LoadError
 from smoll.load.table import LoadContext, stored_columns, target_names
-from smoll.load.types import infer, is_integer, is_number, widen
+from smoll.load.types import confirm, infer, is_integer, is_number, widen
 from smoll.model import quote
 
 if TYPE_CHECKING:
@@ -221,22 +221,27 @@ def _text_types(
     exact: bool,
 ) -> dict[str, str | None]:
     """The type of each text column: the stored one, or found among its values. None where it has no value."""
-    wanted: list[PartColumn] = []
     types: dict[str, str | None] = {}
     for column in texts:
         given = stored.get(column.name)
-        if given and not _may_become(column, given):
-            given = None
-        types[column.name] = given
-        if given is None or exact:
-            stored_first = (given, *column.among) if given else column.among
-            wanted.append(PartColumn(column.name, None, stored_first))
-    if wanted and not exact:
-        types |= _infer(connection, parts, wanted, f" LIMIT {_SAMPLE_ROWS}")
-        wanted = [column for column in wanted if types[column.name] is None]
+        types[column.name] = given if given and _may_become(column, given) else None
+    unknown = [column for column in texts if types[column.name] is None]
+    if unknown:
+        types |= infer(connection, _texts(parts, unknown, f" LIMIT {_SAMPLE_ROWS}"), unknown)
+    if exact:
+        known = {name: kind for name, kind in types.items() if kind}
+        missed = confirm(connection, _texts(parts, [column for column in texts if types[column.name]], ""), known)
+        types |= dict.fromkeys(missed)
+    wanted = [_stored_first(column, stored) for column in texts if types[column.name] is None]
     if wanted:
-        types |= _infer(connection, parts, wanted, "")
+        types |= infer(connection, _texts(parts, wanted, ""), wanted)
     return types
+
+
+def _stored_first(column: PartColumn, stored: Mapping[str, str | None]) -> PartColumn:
+    """The column with the type that the table has as its first candidate."""
+    given = stored.get(column.name)
+    return replace(column, among=(given, *column.among)) if given and _may_become(column, given) else column
 
 
 def _may_become(column: PartColumn, kind: str) -> bool:
@@ -248,9 +253,8 @@ def _may_become(column: PartColumn, kind: str) -> bool:
     return is_number(kind) and any(is_number(other) for other in column.among)
 
 
-def _infer(
-    connection: DuckDBPyConnection, parts: Sequence[Part], columns: Sequence[PartColumn], limit: str
-) -> dict[str, str | None]:
+def _texts(parts: Sequence[Part], columns: Sequence[PartColumn], limit: str) -> str:
+    """A SELECT of some columns of text, from all parts that have them as such."""
     selects = []
     for part in parts:
         texts = {own.name.lower() for own in part.columns if own.type is None}
@@ -258,7 +262,7 @@ def _infer(
         if own:
             listed = ", ".join(f"CAST({quote(column.name)} AS VARCHAR) AS {quote(column.name)}" for column in own)
             selects.append(f"(SELECT {listed} FROM ({part.sql}){limit})")
-    return infer(connection, " UNION ALL BY NAME ".join(selects), columns)
+    return " UNION ALL BY NAME ".join(selects)
 
 
 def _refuse_text_cursor(

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoll.connector import Connector, Damage, Extract, ExtractAll, Reading, StreamPlan, apply_naming
+from smoll.connector import Connector, Damage, Extract, ExtractAll, Part, Reading, StreamPlan, apply_naming
 from smoll.errors import Interrupted, LoadError, SmollError
 from smoll.load.columns import Shape, resolve
 from smoll.load.guard import refuse_shrink
@@ -25,7 +25,7 @@ from smoll.load.table import LoadContext, count_live, count_rows, has_metadata, 
 from smoll.load.types import MISFIT
 from smoll.load.write import remove_gone, write
 from smoll.model import StreamRef, StreamResult, StreamStatus, TableRef, quote
-from smoll.warehouse import columns_of
+from smoll.warehouse import columns_of, end_aborted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -207,8 +207,8 @@ def write_extract(
     total = count_rows(connection, plan.table)
     if anew and before:
         notes.append(
-            f"loaded anew, as mode, key, cursor, table, schema or metadata changed: it had {before} rows, "
-            f"it has {total} now"
+            "loaded anew, as there was no state to go on from (mode, key, cursor, table, schema or metadata changed, "
+            f"or it was reset): it had {before} rows, it has {total} now"
         )
     if loaded.rejected and plan.deletes != "ignore":
         notes.append("rows were rejected, so no row was taken for deleted in this load")
@@ -231,26 +231,74 @@ def _load(
     """Try the stored types, then the exact look at every value; and read with care what cannot be read at once."""
     import duckdb
 
-    exact, damage = only_exact, None
+    exact = only_exact
+    scan = _Scan(extract.parts, begin_counts(extract.parts))
+    if any(part.broken for part in extract.parts):
+        scan = _look_with_care(plan, extract, scratch)
     while True:
         try:
-            return _attempt(connection, plan, context, extract, damage, scratch, anew=anew, exact=exact)
+            return _attempt(connection, plan, context, extract, scan, scratch, anew=anew, exact=exact)
         except duckdb.InterruptException:
             raise
-        except (duckdb.Error, _Miscounted) as error:
+        except (duckdb.Error, UnicodeDecodeError, _Miscounted) as error:  # DuckDB cuts texts in the middle of a letter
             missed = MISFIT in str(error)
             if only_exact or (missed and exact) or _is_storage(error):
                 raise _reading_error(plan, extract, error) from error
+            end_aborted(connection)  # DuckDB refuses every statement after an error until then
             if missed:
                 exact = True
-            elif damage is None and extract.salvage:
-                damage = extract.salvage()
-                if damage.first and plan.options.on_bad_row == "fail":
-                    raise damage.first from error
+            elif scan.damage is None and any(part.salvage for part in extract.parts):
+                scan = _look_with_care(plan, extract, scratch)
             else:
                 raise _reading_error(plan, extract, error) from error
-            connection.execute("ROLLBACK")  # DuckDB ends every statement after an error until then
-            connection.execute("BEGIN")
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """What an attempt scans, what waits for the number of records in it, and the records that are lost to it."""
+
+    parts: Sequence[Part]
+    counts: Sequence[Callable[[], int] | None]
+    damage: Sequence[Damage] | None = None
+
+    @property
+    def lost(self) -> int:
+        """Records that cannot be read."""
+        return sum(damage.count for damage in self.damage or ())
+
+    def expected(self, read: int) -> int:
+        """How many records there are by another count than the scan; `read` where there is none."""
+        known = sum(damage.records for damage in self.damage or ())
+        if any(count is None for count in self.counts):
+            return read
+        counted = [count() for count in self.counts if count]
+        return -1 if -1 in counted else known + sum(counted)
+
+
+def begin_counts(parts: Sequence[Part]) -> list[Callable[[], int] | None]:
+    """Begin to count the records of the parts."""
+    return [part.records() if part.records else None for part in parts]
+
+
+def _look_with_care(plan: StreamPlan, extract: Extract, scratch: Path) -> _Scan:
+    """Look at every record of the parts that can be salvaged. Raises LoadError where bad rows fail the load."""
+    parts: list[Part] = []
+    whole: list[Part] = []
+    found: list[Damage] = []
+    for number, part in enumerate(extract.parts):
+        if part.salvage is None:
+            whole.append(part)
+            parts.append(part)
+            continue
+        folder = scratch / f"part{number}"
+        folder.mkdir()
+        damage = part.salvage(folder)
+        if damage.first and plan.options.on_bad_row == "fail":
+            more = f" ({damage.count - 1:,} more records are bad.)" if damage.count > 1 else ""
+            raise LoadError(f"{damage.first.message}{more}", hint=damage.first.hint)
+        found.append(damage)
+        parts.extend(damage.parts)
+    return _Scan(parts, begin_counts(whole), found)
 
 
 def _attempt(
@@ -258,38 +306,38 @@ def _attempt(
     plan: StreamPlan,
     context: LoadContext,
     extract: Extract,
-    damage: Damage | None,
+    scan: _Scan,
     scratch: Path,
     *,
     anew: bool,
     exact: bool,
 ) -> _Loaded:
-    parts = damage.parts if damage else extract.parts
-    shape = resolve(connection, plan, context, parts, exact=exact, forget=anew)
+    shape = resolve(connection, plan, context, scan.parts, exact=exact, forget=anew)
     prepare_rejected(connection, plan, context, extract, anew=anew)
     rejected, select = 0, strict_rows
     if exact and shape.bound:
         if plan.options.on_bad_row == "fail" or plan.options.contract == "freeze":
-            refuse_bad_rows(connection, plan, shape, parts)
+            refuse_bad_rows(connection, plan, shape, scan.parts)
         else:
-            rejected = reject_bad_rows(connection, plan, context, shape, parts, scratch)
+            rejected = reject_bad_rows(connection, plan, context, shape, scan.parts, scratch)
             select = good_rows if rejected else strict_rows
-    if damage and damage.count:
-        reject_damage(connection, plan, context, damage)
-        rejected += damage.count
+    for damage in scan.damage or ():
+        if damage.count:
+            reject_damage(connection, plan, context, damage)
+    rejected += scan.lost
     read, written = write(
         connection,
         plan,
         context,
         extract,
-        parts,
+        scan.parts,
         shape,
         lambda part: select(plan, context, shape, part),
         replace=anew or plan.mode == "replace",
         follow_deletes=not rejected,
     )
     read += rejected
-    expected = damage.records if damage else extract.count() if extract.count else read
+    expected = scan.expected(read)
     if read != expected:
         raise _Miscounted(f"the source has {expected:,} records, and {read:,} were read")
     refuse_too_many(connection, plan, context, rejected, read)

@@ -10,7 +10,7 @@ held the sample too.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from smoll.connector import PartColumn
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _NUMBER = "-?([0-9]|[1-9][0-9]+)?([.][0-9]+)?([eE][+-]?[0-9]+)?"
 _PLAIN = "-?([0-9]|[1-9][0-9]+)?([.][0-9]+)?"
+_NOT_FINITE = "('NaN', 'nan', 'Infinity', '-Infinity', 'inf', '-inf', 'Inf', '-Inf')"
 _DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _CLOCK = "[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?"
 _ZONE = " ?(Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?)"
@@ -52,6 +53,8 @@ def try_cast(value: str, own: str, kind: str) -> str:
     """SQL that turns `value`, of the type `own`, into `kind`; NULL where DuckDB cannot. `fits` says if it may."""
     if own == kind:
         return value
+    if own == "VARCHAR" and kind == "DECIMAL(38,0)":  # the direct cast takes 200 times as long in DuckDB 1.5
+        return f"TRY_CAST(TRY_CAST({value} AS HUGEINT) AS {kind})"
     return f"CAST({value} AS {kind})" if _holds(kind, own) else f"TRY_CAST({value} AS {kind})"
 
 
@@ -107,7 +110,7 @@ def _fits(value: str, cast: str, kind: str) -> str:
         # usual way of printing the double gives the same text back.
         short = f"length({value}) <= 15 AND (abs({cast}) > 1e-300 OR NOT {value} ILIKE '%e%')"
         exact = f"({short}) OR CAST({cast} AS VARCHAR) = {value} OR printf('%.17g', {cast}) = {value}"
-        return f"({_matches(value, _NUMBER)} AND isfinite({cast}) AND ({exact}))"
+        return f"(({_matches(value, _NUMBER)} AND isfinite({cast}) AND ({exact})) OR {value} IN {_NOT_FINITE})"
     if decimal := _DECIMAL.fullmatch(kind):
         scale = int(decimal[2])
         fraction = f"([.][0-9]{{1,{scale}}})?" if scale else ""
@@ -141,16 +144,34 @@ def infer(connection: DuckDBPyConnection, rows: str, columns: Sequence[PartColum
     dict
         The type by column name; None where no row has a value.
     """
-    found: dict[str, str | None] = {}
-    for start in range(0, len(columns), _COLUMNS_AT_ONCE):
-        batch = columns[start : start + _COLUMNS_AT_ONCE]
-        answers = [_candidate_answers(column) for column in batch]
-        sql = ", ".join(expression for answer in answers for expression in answer)
-        row = connection.execute(f"SELECT {sql} FROM ({rows})").fetchone() or ()
+    answers = [(column, _candidate_answers(column)) for column in columns]
+    found = _ask(connection, rows, {column.name: answer for column, answer in answers})
+    return {column.name: _choose(column, found[column.name]) for column in columns}
+
+
+def confirm(connection: DuckDBPyConnection, rows: str, guesses: Mapping[str, str]) -> set[str]:
+    """Return the columns of text whose guessed type does not hold every value of `rows`.
+
+    One question for each column, where `infer` asks one for each candidate.
+    """
+    questions = {name: [f"bool_or({misfits(quote(name), 'VARCHAR', kind)})"] for name, kind in guesses.items()}
+    return {name for name, answer in _ask(connection, rows, questions).items() if answer[0]}
+
+
+def _ask(
+    connection: DuckDBPyConnection, rows: str, questions: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[object, ...]]:
+    """The answers to some aggregates of each column, over all rows."""
+    found: dict[str, tuple[object, ...]] = {}
+    names = list(questions)
+    for start in range(0, len(names), _COLUMNS_AT_ONCE):
+        batch = names[start : start + _COLUMNS_AT_ONCE]
+        listed = ", ".join(question for name in batch for question in questions[name])
+        row = connection.execute(f"SELECT {listed} FROM ({rows})").fetchone() or ()
         position = 0
-        for column, answer in zip(batch, answers, strict=True):
-            found[column.name] = _choose(column, row[position : position + len(answer)])
-            position += len(answer)
+        for name in batch:
+            found[name] = tuple(row[position : position + len(questions[name])])
+            position += len(questions[name])
     return found
 
 

@@ -1,0 +1,155 @@
+"""NDJSON read with care, line by line: where DuckDB's reader stops, this one says which lines are wrong, and why."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence, Set
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from smoll.connectors.csv_records import is_text, open_text, readable
+
+DAMAGE = (OSError, EOFError, zlib.error)
+"""What reading a damaged file raises."""
+
+Record = tuple[int, str, str]
+"""The line of a record (from 1), its text without the line end, and what is wrong with it or ""."""
+
+
+Judge = Callable[[str], bool]
+"""Says whether DuckDB takes a text for JSON: it allows a comma after the last member, and NaN."""
+
+
+def read_records(path: Path, takes: Judge) -> Iterator[Record]:
+    """Yield every line that is not blank. Raises one of `DAMAGE` where the file breaks off."""
+    with open_text(path, "utf-8", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            text = line.strip(" \t\r\n")
+            if text:
+                yield number, text, problem_of(text, takes)
+
+
+def find_records(path: Path, numbers: Sequence[int], takes: Judge) -> Iterator[tuple[int, str]]:
+    """Yield line and text of records by their numbers among the good ones, from 1 and ascending."""
+    wanted = set(numbers)
+    good = ((line, text) for line, text, problem in read_records(path, takes) if not problem)
+    for number, (line, text) in enumerate(good, 1):
+        if number in wanted:
+            yield line, readable(text)
+
+
+def problem_of(text: str, takes: Judge) -> str:
+    """What is wrong with a record; "" where it is well."""
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_float=_Number)
+    except json.JSONDecodeError as error:
+        if is_text(text) and takes(text):
+            return ""
+        return f"malformed JSON at character {error.pos + 1}: {error.msg}"
+    except RecursionError:
+        return "nested too deeply"
+    except _Wrong as error:
+        return str(error)
+    except ValueError as error:  # an integer of more digits than Python converts
+        return "" if "digits" in str(error) else str(error)
+    if not isinstance(value, dict):
+        return "the record is no object"
+    if any(_has_long_fraction(item) for item in value.values() if isinstance(item, (dict, list))):
+        return "a nested number has more digits than a double holds; write it in quotes"
+    if not is_text(text):
+        return "not utf-8"
+    return "an escape that stands for half a character (a lone surrogate)" if _has_surrogate(value) else ""
+
+
+class _Wrong(ValueError):
+    """JSON that says one thing twice, or what is no JSON."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _Wrong(f"duplicate key {json.dumps(next(key for key in keys if keys.count(key) > 1))}")
+    return result
+
+
+class _Number(str):
+    """A number as it is written."""
+
+    @property
+    def is_long(self) -> bool:
+        """True where a double, which DuckDB's JSON reader makes of every fraction, does not hold it."""
+        if len(self) <= 15 or not set(self) & set(".eE"):
+            return False
+        number = float(self)
+        return number - number != 0 or Decimal(self) not in (Decimal(repr(number)), Decimal(f"{number:.17g}"))
+
+
+def find_long_fraction(text: str) -> str:
+    """The first number of a JSON text that DuckDB's reader would shorten; "" where there is none."""
+    try:
+        value = json.loads(text, parse_float=_Number)
+    except (ValueError, RecursionError):
+        return ""
+    return next((item for item in _scalars(value) if isinstance(item, _Number) and item.is_long), "")
+
+
+def long_fractions(text: str) -> list[str]:
+    """The keys of a record whose numbers have more digits than DuckDB's JSON reader keeps."""
+    try:
+        record = json.loads(text, parse_float=_Number)
+    except (ValueError, RecursionError):
+        return []
+    values = record.items() if isinstance(record, dict) else ()
+    return [key for key, value in values if isinstance(value, _Number) and value.is_long]
+
+
+def quote_numbers(text: str, keys: Set[str]) -> str:
+    """A record with the numbers of some keys written as texts."""
+    try:
+        record = json.loads(text, parse_float=_Number, parse_int=_Number)
+    except ValueError:  # what only DuckDB takes for JSON
+        return text
+    quoted = {key: value for key, value in record.items() if key in keys and isinstance(value, _Number)}
+    if not quoted:
+        return text
+    marked = json.dumps({key: value if key in quoted else _mark(value) for key, value in record.items()})
+    return _MARKED.sub(r"\1", marked)
+
+
+_MARKED = re.compile(r'"\\u0000(-?[0-9][^"]*)"')
+
+
+def _mark(value: Any) -> Any:
+    """The value with its numbers as texts that `_MARKED` finds again."""
+    if isinstance(value, _Number):
+        return f"\0{value}"
+    if isinstance(value, dict):
+        return {key: _mark(item) for key, item in value.items()}
+    return [_mark(item) for item in value] if isinstance(value, list) else value
+
+
+def _has_long_fraction(value: Any) -> bool:
+    return any(isinstance(item, _Number) and item.is_long for item in _scalars(value))
+
+
+def _has_surrogate(value: Any) -> bool:
+    """True where a decoded text holds half of a pair."""
+    texts = (item for item in _scalars(value) if isinstance(item, str) and not item.isascii())
+    return any("\ud800" <= character <= "\udfff" for text in texts for character in text)
+
+
+def _scalars(value: Any) -> Iterator[Any]:
+    """Every key and plain value inside a value; deep without recursion."""
+    rest = [value]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, dict):
+            rest += [*item, *item.values()]
+        elif isinstance(item, list):
+            rest += item
+        else:
+            yield item
