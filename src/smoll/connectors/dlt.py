@@ -367,10 +367,11 @@ def _part(
     refuse_twins(plan, "the data", "keys", list(kinds))
     if "" in kinds:
         raise LoadError(f"{plan.ref}: a record has a key without a name.", hint="Give it one in the source.")
-    scan = _scan(table)
+    described = [_column(name, found, table["hints"].get(name) or {}) for name, found in kinds.items()]
+    scan = _scan(table, described)
     columns, selected = [], []
-    for name, found in kinds.items():
-        column = _column(name, found, table["hints"].get(name) or {})
+    for column in described:
+        name, found = column.name, kinds[column.name]
         value = _value(column)
         if column.type == "JSON" and plan.options.nested == "struct" and set(found) == {"nested"}:
             structure = _structure(plan, reading, scan, name, known.get(name))
@@ -387,8 +388,10 @@ def _counted(table: Mapping[str, Any]) -> Callable[[], Callable[[], int]] | None
     return (lambda: lambda: int(table["rows"])) if table["rows"] >= 0 else None
 
 
-def _scan(table: Mapping[str, Any]) -> str:
-    declared = ", ".join(f"{literal(name)}: 'JSON'" for name in table["columns"])
+def _scan(table: Mapping[str, Any], columns: Sequence[PartColumn]) -> str:
+    """The lines of JSON, every value that is not nested as its own text: DuckDB changes no digit of it."""
+    kinds = {column.name: "JSON" if column.type == "JSON" else "VARCHAR" for column in columns}
+    declared = ", ".join(f"{literal(name)}: '{kind}'" for name, kind in kinds.items())
     # DuckDB's buffers are as large as the largest object may be, so it gets no more than it needs.
     largest = max(int(table["longest"]) + 1024, 1 << 20)
     return (
@@ -428,11 +431,9 @@ def _column(name: str, kinds: Sequence[str], hint: Mapping[str, Any]) -> PartCol
 
 def _value(column: PartColumn) -> str:
     name = quote(column.name)
-    if column.type == "JSON":
-        return name
     if column.type == "BLOB":
-        return f"from_base64({name} ->> '$')"
-    return f"CAST({name} ->> '$' AS DOUBLE)" if column.type == "DOUBLE" else f"{name} ->> '$'"
+        return f"from_base64({name})"
+    return f"CAST({name} AS DOUBLE)" if column.type == "DOUBLE" else name
 
 
 def _structure(plan: StreamPlan, reading: Reading, scan: str, name: str, known: Any) -> Any:

@@ -481,10 +481,9 @@ def _writing(
 
     def write_data(writer: Any, items: Sequence[Any]) -> None:
         DataWriter.write_data(writer, items)
-        table = Path(writer._f.name).name.split(".")[0]
-        if table.startswith("_dlt"):
-            return
-        rows = rows_of(table)
+        rows: Rows | None = getattr(writer, "smoll_rows", None)
+        if rows is None:
+            rows = writer.smoll_rows = rows_of(Path(writer._f.name).name.split(".")[0])
         try:
             for item in items:
                 rows.write(item)
@@ -665,7 +664,7 @@ def _prepare(job: Mapping[str, Any], root: Path, work: Path) -> None:
         "RUNTIME__LOG_LEVEL": "ERROR",
         "RESTORE_FROM_DESTINATION": "false",
         "DATA_WRITER__DISABLE_COMPRESSION": "true",
-        "DATA_WRITER__BUFFER_MAX_ITEMS": "1000",
+        "DATA_WRITER__BUFFER_MAX_ITEMS": "1",  # what is yielded is written at once, however large it is
     }
     os.environ.update({name: str(value) for name, value in fixed.items()})
     if job["keep_names"]:
