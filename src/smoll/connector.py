@@ -86,10 +86,24 @@ class PartColumn:
 class Part:
     """A piece of a stream that one SELECT can scan; all its rows have the same columns.
 
-    ``label`` names stream and files, as messages begin; ``files`` are the names of the files that are scanned, in
-    this order. ``locate`` finds records again, for messages and rejected
-    rows: given the name of a file and numbers of records in it (counted from 1, ascending), it yields for each its
-    line and its raw text. Without it a record's number stands for its line, and its values as JSON for its text.
+    Parameters
+    ----------
+    label
+        Stream and files, as messages begin.
+    files
+        The names of the files that are scanned, in this order.
+    locate
+        Finds records again, for messages and rejected rows: given the name of a file and numbers of records in it
+        (from 1, ascending), it yields for each its line and its raw text. Without it a record's number stands for
+        its line, and its values as JSON for its text.
+    records
+        Begins to count the records by another way than the scan, and returns what waits for the answer, -1 where
+        there is none. Without it the scan is the only witness.
+    salvage
+        Called, with an empty folder, where the scan fails or the count differs: looks at every record with care and
+        returns what to scan instead. Raises LoadError where that cannot help.
+    broken
+        Known before the scan: it would fail.
     """
 
     sql: str
@@ -97,11 +111,14 @@ class Part:
     label: str
     files: tuple[str, ...] = ()
     locate: Callable[[str, Sequence[int]], Iterator[tuple[int, str]]] | None = None
+    records: Callable[[], Callable[[], int]] | None = None
+    salvage: Callable[[Path], Damage] | None = None
+    broken: bool = False
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What could be read of a stream that has damaged records, and the records that could not.
+    """What can be read of a part that has damaged records, and the records that cannot.
 
     ``rejected`` is a SELECT of the columns ``file``, ``line``, ``column_name``, ``reason`` and ``raw``, one row for
     each record that cannot be read at all; ``count`` says how many there are, of ``records`` in all, and ``first``
@@ -135,12 +152,6 @@ class Extract:
         All keys that the source has now, where the parts are not complete and ``deletes`` asks for them.
     since
         Only rows at or beyond this cursor value (as text) were read, and those without a value. None: no such limit.
-    count
-        Counts the source's records by another way than the scan. Called after the scan and before the commit.
-        None: the scan itself is the only witness.
-    salvage
-        Called when the scan fails: looks at every record with care, and returns the parts to scan instead. Raises
-        where that cannot help.
     verify
         Called after the scan and before the commit: raises where the data changed while it was read.
     size
@@ -157,8 +168,6 @@ class Extract:
     complete: bool = False
     keys: Part | None = None
     since: str | None = None
-    count: Callable[[], int] | None = None
-    salvage: Callable[[], Damage] | None = None
     verify: Callable[[], None] = lambda: None
     size: int | None = None
     notes: tuple[str, ...] = ()
@@ -204,9 +213,13 @@ def apply_naming(source: Source, name: str) -> str:
 
 
 def snake_case(name: str) -> str:
-    """``Order ID`` and ``orderId`` become ``order_id``; what is no letter or digit becomes one underscore."""
+    """``Order ID`` and ``orderId`` become ``order_id``; what is no letter or digit becomes one underscore.
+
+    Underscores at the beginning stay: ``_id`` is another name than ``id``.
+    """
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
-    return re.sub(r"\W+", "_", parted).strip("_").lower() or "_"
+    first = name[: len(name) - len(name.lstrip("_"))]
+    return first + re.sub(r"\W+", "_", parted).strip("_").lower() or "_"
 
 
 def plan_stream(

@@ -28,7 +28,8 @@ class Shape:
     case: files of one stream may spell them differently) to the table's, ``stored`` the table's columns before the
     load to their types; ``common`` are the columns that both the table had and the source has, ``texts`` the types
     found for columns of text, by the source's name in lower case. ``bound``: some types do not follow the values,
-    so that there can be bad rows. ``notes`` are for people.
+    so that there can be bad rows; the types of the ``frozen`` columns may not even be missed by a bad row. ``notes``
+    are for people.
     """
 
     columns: dict[str, str]
@@ -37,6 +38,7 @@ class Shape:
     common: tuple[str, ...] = ()
     texts: dict[str, str] = field(default_factory=dict)
     bound: bool = False
+    frozen: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)
 
     def quoted(self, source_name: str) -> str:
@@ -138,6 +140,8 @@ def resolve(
             _refuse_text_cursor(connection, plan, column, table, found)
     shape.common = tuple(name for name in shape.columns if name in stored)
     _compare(shape, plan)
+    if plan.options.contract == "freeze":
+        shape.frozen = frozenset(names[name.lower()].lower() for name in bound if name not in fixed)
     shape.notes += [f"column {name} is new and left out (contract: discard)" for name in left_out]
     if brought:  # a file of JSON without a record has no columns, and no rows that would need them
         for column_name in (*plan.key, *([plan.cursor] if plan.cursor else [])):

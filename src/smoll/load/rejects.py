@@ -55,10 +55,12 @@ def prepare_rejected(
         connection.execute(f"CREATE TABLE IF NOT EXISTS {table.sql} ({', '.join(columns)})")
 
 
-def refuse_bad_rows(connection: DuckDBPyConnection, plan: StreamPlan, shape: Shape, parts: Sequence[Part]) -> None:
-    """Raise LoadError for the first row that does not fit, if there is one."""
+def refuse_bad_rows(
+    connection: DuckDBPyConnection, plan: StreamPlan, shape: Shape, parts: Sequence[Part], *, frozen: bool = False
+) -> None:
+    """Raise LoadError for the first row that does not fit, if there is one; with `frozen` a frozen column's type."""
     for part in parts:
-        sql = bad_rows(plan, shape, part)
+        sql = bad_rows(plan, shape, part, frozen=frozen)
         if sql is None:
             continue
         row = connection.execute(

@@ -57,13 +57,15 @@ def key_rows(plan: StreamPlan, shape: Shape, part: Part) -> str:
     )
 
 
-def bad_rows(plan: StreamPlan, shape: Shape, part: Part) -> str | None:
+def bad_rows(plan: StreamPlan, shape: Shape, part: Part, *, frozen: bool = False) -> str | None:
     """A SELECT of the rows that `good_rows` leaves out; None where there can be none.
+
+    With `frozen` only of those that miss the type of a frozen column.
 
     Its columns are `RECORD`, ``file`` (NULL where the stream has none), ``column_name`` and ``reason`` of the first
     misfit in the row, and ``raw``, the values as JSON; ``raw`` is NULL where the part can be asked for the text.
     """
-    cells = _cells(plan, shape, part)
+    cells = [cell for cell in _cells(plan, shape, part) if not frozen or cell.name.lower() in shape.frozen]
     conditions = _conditions(cells)
     if not conditions:
         return None

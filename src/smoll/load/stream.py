@@ -316,7 +316,9 @@ def _attempt(
     prepare_rejected(connection, plan, context, extract, anew=anew)
     rejected, select = 0, strict_rows
     if exact and shape.bound:
-        if plan.options.on_bad_row == "fail" or plan.options.contract == "freeze":
+        if shape.frozen:
+            refuse_bad_rows(connection, plan, shape, scan.parts, frozen=True)
+        if plan.options.on_bad_row == "fail":
             refuse_bad_rows(connection, plan, shape, scan.parts)
         else:
             rejected = reject_bad_rows(connection, plan, context, shape, scan.parts, scratch)
