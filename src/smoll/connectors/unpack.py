@@ -7,6 +7,7 @@ folder, so no name in an archive leads anywhere else, and in blocks, so memory s
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import re
@@ -112,6 +113,8 @@ def unpack(
         if is_member:
             raise stream_error(desk.plan, f"{name} is an archive in an archive.", "Unpack the outer one.")
         return _members(desk, name, path, fingerprint, members, origin)
+    if is_archive(title) and not options.format:
+        raise stream_error(desk.plan, f"{name} is no readable zip archive.")
     if found is None:
         hint = "Set `format: csv` on the stream."
         raise stream_error(desk.plan, f"{name}: the format cannot be told from the name.", hint)
@@ -158,10 +161,11 @@ def _members(
 @contextmanager
 def _opened(desk: Desk, name: str, path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except (zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError) as error:  # also of names that are none
         raise stream_error(desk.plan, f"{name} is no readable zip archive: {error}.") from error
+    with archive:
+        yield archive
 
 
 def _wanted(desk: Desk, name: str, archive: zipfile.ZipFile, members: str) -> list[zipfile.ZipInfo]:
@@ -239,7 +243,7 @@ def _copy(desk: Desk, name: str, opener: Any, packed_file: Any) -> Path:
     except (NotImplementedError, RuntimeError) as error:
         raise stream_error(desk.plan, f"{name} is packed in a way that cannot be read: {error}.") from error
     except OSError as error:
-        if error.errno is None:
+        if error.errno in (None, errno.EINVAL):  # a damaged archive leads to places that are not in the file
             raise _damaged(desk, name, error) from error
         raise disk_error(desk.plan, name, error) from error
     return target
