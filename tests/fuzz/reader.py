@@ -9,12 +9,17 @@ wrong, one line is lost, and the next one begins a record.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 INVALID = tuple(chr(code) for code in range(0xDC80, 0xDD00))
 """How a byte that is no UTF-8 looks after decoding with ``surrogateescape``."""
+
+
+NEARLY = "nearly"
+"""The problem of a record that is no JSON to a strict reader, and is to a lenient one. Either will do."""
 
 
 @dataclass(frozen=True)
@@ -160,13 +165,25 @@ def _json_problem(text: str) -> str:
     try:
         value = parse_json(text)
     except (ValueError, RecursionError) as error:
-        return str(error)[:60] or "malformed"
+        return NEARLY if _is_nearly_json(text) else str(error)[:60] or "malformed"
     return "" if isinstance(value, dict) else "no object"
 
 
-def parse_json(text: str) -> Any:
+def _is_nearly_json(text: str) -> bool:
+    try:
+        return isinstance(parse_nearly_json(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def parse_nearly_json(text: str) -> Any:
+    """What lenient readers take for JSON: a comma too many, and NaN and infinity, which become texts here."""
+    return parse_json(re.sub(r",(\s*[}\]])", r"\1", text), constant=str)
+
+
+def parse_json(text: str, constant: Callable[[str], Any] | None = None) -> Any:
     """Strict JSON: no key twice, no NaN, no lone surrogates. Numbers with a fraction are doubles."""
-    value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    value = json.loads(text, object_pairs_hook=_unique, parse_constant=constant or _refuse)
     json.dumps(value, ensure_ascii=False).encode()
     return value
 
