@@ -33,6 +33,11 @@ def yml(function: str = "code.things", **source: Any) -> str:
     return f"sources: {json.dumps({'s': {'kind': 'dlt', 'source': f'my_{function}', **source}})}\n"
 
 
+def one(mode: str = "append", **options: Any) -> str:
+    """A source with one stream ``t`` that says all of itself: nothing has to be asked to plan it."""
+    return yml(streams={"t": {"mode": mode, **options}})
+
+
 def resource(body: str, decorator: str = "") -> str:
     """A module with one resource ``t``."""
     lines = "\n".join(f"        {line}" for line in body.strip().splitlines())
@@ -112,7 +117,7 @@ def test_every_value_arrives_exactly_wherever_it_stands(make_project: MakeProjec
 
 
 def test_nan_is_not_null(make_project: MakeProject) -> None:
-    project = make_project(yml(), {"my_code.py": resource("yield [{'v': float('nan')}, {'v': 1}, {'v': None}]")})
+    project = make_project(one(), {"my_code.py": resource("yield [{'v': float('nan')}, {'v': 1}, {'v': None}]")})
     run(project)
     assert raw(project, "SELECT count(*) FROM raw_s.t WHERE isnan(v)") == [(1,)]
     assert raw(project, "SELECT count(*) FROM raw_s.t WHERE v IS NULL") == [(1,)]
@@ -120,7 +125,7 @@ def test_nan_is_not_null(make_project: MakeProject) -> None:
 
 def test_types_of_a_later_run_widen_the_column_and_lose_nothing(make_project: MakeProject) -> None:
     code = resource("yield json.loads(Path('rows.json').read_text())")
-    project = make_project(yml(), {"my_code.py": code, "rows.json": '[{"v": 1}, {"v": 2}]'})
+    project = make_project(one(), {"my_code.py": code, "rows.json": '[{"v": 1}, {"v": 2}]'})
     run(project)
     write(project.config.root, {"rows.json": '[{"v": 1.5}]'})
     run(project)
@@ -141,7 +146,7 @@ def test_records_that_are_no_objects_become_a_column_and_odd_keys_stay(make_proj
 
 
 def test_names_are_snake_case_and_the_underscore_at_the_front_stays(make_project: MakeProject) -> None:
-    project = make_project(yml(), {"my_code.py": resource("yield {'orderId': 1, '_id': 2, 'id': 3, 'a.b': 4}")})
+    project = make_project(one(), {"my_code.py": resource("yield {'orderId': 1, '_id': 2, 'id': 3, 'a.b': 4}")})
     run(project)
     assert list(types(project)) == ["order_id", "_id", "id", "a_b"]
 
@@ -294,7 +299,7 @@ def orders(*ids: int, lines: tuple[str, ...] = ("a", "b")) -> str:
 
 
 def test_nested_data_as_json_is_the_default(make_project: MakeProject) -> None:
-    project = make_project(yml(), {"my_code.py": resource(NESTED), "rows.json": json.dumps(ORDERS)})
+    project = make_project(one(), {"my_code.py": resource(NESTED), "rows.json": json.dumps(ORDERS)})
     run(project)
     assert types(project) == {"id": "BIGINT", "to": "JSON", "lines": "JSON", "tags": "JSON"}
     found = raw(project, 'SELECT id, "to", lines, tags FROM raw_s.t ORDER BY id')
@@ -304,7 +309,8 @@ def test_nested_data_as_json_is_the_default(make_project: MakeProject) -> None:
 
 
 def test_nested_data_as_struct_grows_with_its_fields(make_project: MakeProject) -> None:
-    project = make_project(yml(nested="struct"), {"my_code.py": resource(NESTED), "rows.json": json.dumps(ORDERS)})
+    files = {"my_code.py": resource(NESTED), "rows.json": json.dumps(ORDERS)}
+    project = make_project(one(nested="struct"), files)
     run(project)
     assert types(project) == {
         "id": "BIGINT",
@@ -330,17 +336,28 @@ def test_nested_data_as_struct_grows_with_its_fields(make_project: MakeProject) 
     ]
 
 
-@pytest.mark.parametrize("value", ["[1.5, 9007199254740993]", "[99999999999999999999]", "[18446744073709551615]"])
-def test_a_number_that_a_struct_would_round_is_refused(make_project: MakeProject, value: str) -> None:
-    code = resource(f"yield {{'v': {value}}}")
-    project = make_project(yml(nested="struct"), {"my_code.py": code})
-    assert "Set nested: json" in failure(project)
-    run(reopen(project, yml(nested="json")))
-    assert rows(project) == [(value.replace(" ", ""),)]
+def test_a_number_that_a_struct_would_round_is_refused(make_project: MakeProject) -> None:
+    values = ["[1.5,9007199254740993]", "[99999999999999999999]", "[18446744073709551615]"]
+    body = "".join(f"@dlt.resource\ndef f{number}():\n    yield {{'v': {v}}}\n" for number, v in enumerate(values))
+    sources = {
+        f"s{number}": {
+            "kind": "dlt",
+            "source": f"my_code.f{number}",
+            "nested": "struct",
+            "streams": {f"f{number}": {"mode": "append"}},
+        }
+        for number in range(len(values))
+    }
+    project = make_project(f"sources: {json.dumps(sources)}\n", {"my_code.py": HEAD + body})
+    result = project.run()
+    assert ["Set nested: json" in stream.error for stream in result.streams] == [True] * len(values)
+    run(reopen(project, f"sources: {json.dumps(sources).replace('struct', 'json')}\n"))
+    assert [rows(project, f"raw_s{number}.f{number}") for number in range(len(values))] == [[(v,)] for v in values]
 
 
 def test_nested_lists_become_tables_that_are_linked_to_their_parents(make_project: MakeProject) -> None:
-    project = make_project(yml(nested="tables"), {"my_code.py": resource(NESTED), "rows.json": json.dumps(ORDERS)})
+    files = {"my_code.py": resource(NESTED), "rows.json": json.dumps(ORDERS)}
+    project = make_project(one(nested="tables"), files)
     done = run(project)
     assert set(done) == {"t", "t__lines", "t__lines__n", "t__tags"}
     assert types(project) == {
@@ -355,31 +372,44 @@ def test_nested_lists_become_tables_that_are_linked_to_their_parents(make_projec
     assert raw(project, "SELECT count(DISTINCT _smoll_load_id) FROM raw_s.t__tags") == [(1,)]
 
 
-@pytest.mark.parametrize(
-    ("mode", "expected"),
-    [
-        ("append", [(1, 0, "a"), (1, 1, "b"), (2, 0, "a"), (2, 0, "c"), (2, 1, "b"), (3, 0, "c")]),
-        ("replace", [(2, 0, "c"), (3, 0, "c")]),
-        ("merge", [(1, 0, "a"), (1, 1, "b"), (2, 0, "c"), (3, 0, "c")]),
-    ],
-)
-def test_children_follow_their_parents(make_project: MakeProject, mode: str, expected: list[Any]) -> None:
-    decorator = f"write_disposition='{mode}', primary_key='id'"
-    project = make_project(yml(nested="tables"), {"my_code.py": resource(NESTED, decorator), "rows.json": orders(1, 2)})
+FOLLOWED: dict[str, list[Any]] = {
+    "append": [(1, 0, "a"), (1, 1, "b"), (2, 0, "a"), (2, 0, "c"), (2, 1, "b"), (3, 0, "c")],
+    "replace": [(2, 0, "c"), (3, 0, "c")],
+    "merge": [(1, 0, "a"), (1, 1, "b"), (2, 0, "c"), (3, 0, "c")],
+}
+
+
+def test_children_follow_their_parents(make_project: MakeProject) -> None:
+    sources = {
+        mode: {
+            "kind": "dlt",
+            "source": "my_code.things",
+            "schema": mode,
+            "nested": "tables",
+            "streams": {"t": {"mode": mode, **({"key": "id"} if mode == "merge" else {})}},
+        }
+        for mode in FOLLOWED
+    }
+    text = f"sources: {json.dumps(sources)}\n"
+    project = make_project(text, {"my_code.py": resource(NESTED), "rows.json": orders(1, 2)})
     run(project)
     write(project.config.root, {"rows.json": orders(2, 3, lines=("c",))})
     run(project)
-    assert raw(project, WITH_LINES) == expected
+    for mode, expected in FOLLOWED.items():
+        assert raw(project, WITH_LINES.replace("raw_s", mode)) == expected
     write(project.config.root, {"rows.json": orders(1, 2, 3, lines=())})
     run(project)
-    assert raw(project, WITH_LINES) == (expected if mode == "append" else [])
-    assert raw(project, "SELECT count(*) FROM raw_s.t__lines") == [(len(expected) if mode == "append" else 0,)]
+    assert raw(project, WITH_LINES.replace("raw_s", "append")) == FOLLOWED["append"]
+    assert raw(project, "SELECT count(*) FROM append.t__lines UNION ALL FROM replace.t__lines SELECT count(*)") == [
+        (6,),
+        (0,),
+    ]
+    assert raw(project, "SELECT count(*) FROM merge.t__lines") == [(0,)]
 
 
 def test_children_of_rows_that_are_gone_or_were_overtaken_are_gone(make_project: MakeProject) -> None:
-    decorator = "write_disposition='merge', primary_key='id'"
-    spec = yml(nested="tables", streams={"t": {"deletes": "detect"}})
-    project = make_project(spec, {"my_code.py": resource(NESTED, decorator), "rows.json": orders(1, 2)})
+    spec = one("merge", key="id", nested="tables", deletes="detect")
+    project = make_project(spec, {"my_code.py": resource(NESTED), "rows.json": orders(1, 2)})
     run(project)
     twice = [*json.loads(orders(2, lines=("x",))), *json.loads(orders(2, lines=("y",)))]
     write(project.config.root, {"rows.json": json.dumps(twice)})
@@ -416,8 +446,7 @@ yield [{'id': state['runs'], 'v': 1.5}] if state['runs'] != 2 else []""")
 
 
 def test_children_are_reloaded_with_their_parent(make_project: MakeProject) -> None:
-    code = resource(NESTED, "write_disposition='append'")
-    project = make_project(yml(nested="tables"), {"my_code.py": code, "rows.json": orders(1)})
+    project = make_project(one(nested="tables"), {"my_code.py": resource(NESTED), "rows.json": orders(1)})
     run(project)
     run(project, reload=["s.t"])
     assert raw(project, WITH_LINES) == [(1, 0, "a"), (1, 1, "b")]
@@ -442,60 +471,61 @@ def test_parquet_that_a_source_hands_over_keeps_its_types(make_project: MakeProj
         f"""
 from dlt.extract.extractors import with_file_import
 yield with_file_import(str(Path('t.parquet').resolve()), 'parquet', {count})""",
-        "write_disposition='replace'",
     )
-    project = make_project(yml(), {"my_code.py": code})
+    project = make_project(one("replace"), {"my_code.py": code})
     sql = "SELECT 1::UTINYINT AS a, 1.10::DECIMAL(38,2) AS b, {'c': [1]} AS d UNION ALL SELECT 2::UTINYINT, 2, NULL"
     parquet(sql, project.config.root / "t.parquet")
     run(project)
     assert types(project) == {"a": "UTINYINT", "b": "DECIMAL(38,2)", "d": "JSON"}
     assert rows(project) == [(1, Decimal("1.10"), '{"c":[1]}'), (2, Decimal("2.00"), None)]
-    run(reopen(project, yml(nested="struct")), reload=["s"])
+    run(reopen(project, one("replace", nested="struct")), reload=["s"])
     assert types(project)["d"] == "STRUCT(c INTEGER[])"
-    assert "cannot become a table" in failure(reopen(project, yml(nested="tables")))
+    assert "cannot become a table" in failure(reopen(project, one("replace", nested="tables")))
 
 
 def test_files_of_other_kinds_are_refused(make_project: MakeProject) -> None:
     code = resource("from dlt.extract.extractors import with_file_import\nyield with_file_import('t.csv', 'csv', 1)")
-    project = make_project(yml(), {"my_code.py": code, "t.csv": "a\n1\n"})
+    project = make_project(one(), {"my_code.py": code, "t.csv": "a\n1\n"})
     assert "s.t: yields files of the kind .csv" in failure(project)
 
 
 def test_a_replaced_stream_without_rows_is_guarded_and_an_appended_one_is_unchanged(make_project: MakeProject) -> None:
-    code = resource("yield json.loads(Path('rows.json').read_text())", "write_disposition='replace'")
-    project = make_project(yml(), {"my_code.py": code, "rows.json": '[{"v": 1}]'})
+    code = resource("yield json.loads(Path('rows.json').read_text())")
+    project = make_project(one("replace"), {"my_code.py": code, "rows.json": '[{"v": 1}]'})
     run(project)
     write(project.config.root, {"rows.json": "[]"})
     assert "allow_empty" in failure(project)
     assert rows(project) == [(1,)]
-    run(reopen(project, yml(streams={"t": {"allow_empty": True}})))
+    run(reopen(project, one("replace", allow_empty=True)))
     assert rows(project) == []
 
 
-@pytest.mark.parametrize(
-    ("files", "source", "said"),
-    [
-        ({}, "my_code.things", "s: there is no module 'my_code'"),
-        ({"my_code.py": "x = 1"}, "my_code.things", "s: my_code has no function 'things'"),
-        ({"my_code.py": "import nowhere_to_be_found"}, "my_code.things", "needs the module 'nowhere_to_be_found'"),
-        ({"my_code.py": "def things(): return 3"}, "my_code.things", "gave a int, and no dlt source"),
-        ({"my_code.py": "def things(:"}, "my_code.things", "SyntaxError"),
-        ({"my_code.py": "raise SystemExit(3)"}, "my_code.things", "SystemExit"),
-        ({"my_code.py": resource("import os; os._exit(3)")}, "my_code.things", "ended without an answer"),
-        ({"my_code.py": resource("yield {'': 1}")}, "my_code.things", "s.t: a record has a key without a name"),
-        ({"my_code.py": resource("yield {'a': 1, 'A': 2}")}, "my_code.things", "the keys 'a' and 'A'"),
-        ({"my_code.py": resource("yield {'a': '\\ud800'}")}, "my_code.things", "s.t: a record holds a text"),
-        ({"my_code.py": resource("yield {'a': object()}")}, "my_code.things", "s.t: TypeError"),
-        ({"my_code.py": resource("d = {}; d['d'] = d\nyield d")}, "my_code.things", "s.t: a record contains itself"),
-    ],
-)
-def test_what_is_wrong_with_a_source_is_said_in_one_sentence(
-    make_project: MakeProject, files: dict[str, str], source: str, said: str
-) -> None:
-    project = make_project(f"sources: {{s: {{kind: dlt, source: {source}}}}}\n", files)
-    told = failure(project)
-    assert said in told
-    assert "Traceback" not in told and "site-packages" not in told
+WRONG = {
+    "nothing": (None, "there is no module 'my_nothing'"),
+    "nofunction": ("x = 1", "my_nofunction has no function 'things'"),
+    "missing": ("import nowhere_to_be_found", "needs the module 'nowhere_to_be_found'"),
+    "number": ("def things(): return 3", "gave a int, and no dlt source"),
+    "syntax": ("def things(:", "SyntaxError"),
+    "exit": ("raise SystemExit(3)", "SystemExit"),
+    "dies": (resource("import os; os._exit(3)"), "ended without an answer"),
+    "nokey": (resource("yield {'': 1}"), "t: a record has a key without a name"),
+    "case": (resource("yield {'a': 1, 'A': 2}"), "the keys 'a' and 'A'"),
+    "surrogate": (resource("yield {'a': '\\ud800'}"), "t: a record holds a text"),
+    "object": (resource("yield {'a': object()}"), "t: TypeError"),
+    "circle": (resource("d = {}; d['d'] = d\nyield d"), "t: a record contains itself"),
+}
+
+
+def test_what_is_wrong_with_a_source_is_said_in_one_sentence(make_project: MakeProject) -> None:
+    sources = {
+        name: {"kind": "dlt", "source": f"my_{name}.things", "streams": {"t": {"mode": "append"}}} for name in WRONG
+    }
+    files = {f"my_{name}.py": code for name, (code, _) in WRONG.items() if code}
+    result = make_project(f"sources: {json.dumps(sources)}\n", files).run()
+    told = {stream.ref.source: stream.error for stream in result.streams}
+    for name, (_, said) in WRONG.items():
+        assert told[name].startswith(name) and said in told[name]
+        assert "Traceback" not in told[name] and "site-packages" not in told[name]
 
 
 def test_a_function_that_misses_a_secret_says_which_and_toml_of_the_project_gives_it(
@@ -552,7 +582,7 @@ sources:
 def test_edited_code_counts_in_the_same_process_and_nothing_is_printed_or_left(
     make_project: MakeProject, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    project = make_project(yml(), {"my_code.py": resource("print('noise')\nyield {'v': 1}")})
+    project = make_project(one(), {"my_code.py": resource("print('noise')\nyield {'v': 1}")})
     run(project)
     write(project.config.root, {"my_code.py": resource("print('noise')\nyield {'v': 2}")})
     run(project)
@@ -628,7 +658,9 @@ def test_a_killed_run_neither_loses_nor_doubles_a_row(make_project: MakeProject,
         "if Path('die').exists():",
         "if Path('die').exists():\n            Path('here').touch(); import time; time.sleep(60)",
     )
-    project = make_project(yml(nested="tables"), {"my_code.py": module, "rows.json": data(1, 2)})
+    streams = {name: {"mode": "append"} for name in ("t", "below", "counted")}
+    files = {"my_code.py": module, "rows.json": data(1, 2)}
+    project = make_project(yml(nested="tables", streams=streams), files)
     run(project)
     root = project.config.root
     write(root, {"rows.json": data(1, 2, 3, 4), **({"die": ""} if where == "extracting" else {})})
@@ -666,7 +698,7 @@ def wait_for(condition: Any, seconds: float = 30) -> None:
 
 def test_ctrl_c_ends_a_source_that_hangs(make_project: MakeProject, tmp_path: Path) -> None:
     code = resource("Path('here').touch()\nimport time\ntime.sleep(60)\nyield {'v': 1}")
-    project = make_project(yml(), {"my_code.py": code})
+    project = make_project(one(), {"my_code.py": code})
     root = project.config.root
     script = (
         "import signal, sys, smoll; signal.signal(signal.SIGINT, signal.default_int_handler); "
