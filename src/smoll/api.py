@@ -78,6 +78,8 @@ class Project:
         *,
         full_refresh: bool = False,
         reload: Sequence[str] = (),
+        since: str | None = None,
+        until: str | None = None,
         wait: bool = True,
         on_event: Listener | None = None,
     ) -> RunResult:
@@ -91,6 +93,9 @@ class Project:
             Build incremental models and seeds from nothing.
         reload
             ``SOURCE`` or ``SOURCE.STREAM``: forget state and types and load anew.
+        since, until
+            With `reload`: load only a range of the cursor again, from `since` (inclusive) up to `until` (exclusive).
+            The rows that the table has in this range go; its other rows and the state stay.
         wait
             Wait for another run, or raise LockedError.
         on_event
@@ -101,7 +106,7 @@ class Project:
         UsageError, LockedError, StateError
             Nothing was run. A failing load, model or check is in the result instead.
         """
-        request = Request(select, exclude, full_refresh, tuple(reload))
+        request = Request(select, exclude, full_refresh, tuple(reload), since, until)
         return run_project(self.config, request, wait=wait, on_event=on_event)
 
     def check(self) -> tuple[Finding, ...]:

@@ -207,6 +207,11 @@ class Reading:
     stopped: Callable[[], bool] = lambda: False
 
 
+def is_numeric(kind: str) -> bool:
+    """True for DuckDB's types of numbers, whole or not."""
+    return kind.endswith("INT") or kind in ("INTEGER", "UINTEGER", "DOUBLE", "FLOAT") or kind.startswith("DECIMAL")
+
+
 def apply_naming(source: Source, name: str) -> str:
     """The name that a table or column of the source gets in the warehouse, by the source's ``naming``."""
     return snake_case(name) if source.naming == "snake_case" else name

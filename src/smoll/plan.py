@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from smoll.connector import StreamPlan
 from smoll.connectors import connector_for
 from smoll.errors import LoadError, UsageError
 from smoll.events import Listener, Message, ParseStarted
@@ -56,8 +57,15 @@ def _refuse_shared_tables(jobs: Sequence[Job]) -> None:
             taken[key] = plan.ref
 
 
-def parse_reload(jobs: Sequence[Job], names: Sequence[str]) -> frozenset[StreamRef]:
-    """Turn SOURCE and SOURCE.STREAM into streams. Raises UsageError where one names nothing."""
+def parse_reload(jobs: Sequence[Job], names: Sequence[str], *, ranged: bool = False) -> frozenset[StreamRef]:
+    """Turn SOURCE and SOURCE.STREAM into streams.
+
+    Raises UsageError where one names nothing, or, with `ranged`, has no cursor by which a part of it could be read.
+    """
+    if ranged and not names:
+        raise UsageError(
+            "--from and --to need --reload.", hint="For example: smoll run --reload shop.rental --from 2024-01-01"
+        )
     found: set[StreamRef] = set()
     for name in names:
         source, _, stream = name.partition(".")
@@ -68,7 +76,18 @@ def parse_reload(jobs: Sequence[Job], names: Sequence[str]) -> frozenset[StreamR
             known = ", ".join(str(plan.ref) for job in jobs for plan in job.plans)
             raise UsageError(f"--reload {name}: there is no such source or stream.", hint=f"There are: {known}.")
         found |= matching
+    without = [plan for job in jobs for plan in job.plans if plan.ref in found and not _has_range(plan)]
+    if ranged and without:
+        raise UsageError(
+            f"{without[0].ref} cannot be read by a range: --from and --to need `mode: append` or `merge`, and a "
+            "`cursor` that limits what is read.",
+            hint=f"Reload all of it: smoll run --reload {without[0].ref}",
+        )
     return frozenset(found)
+
+
+def _has_range(plan: StreamPlan) -> bool:
+    return plan.by_cursor and plan.mode in ("append", "merge")
 
 
 def open_transform(

@@ -58,16 +58,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller wants of a run; ``select`` and ``exclude`` in dbt's syntax, ``reload`` as SOURCE[.STREAM]."""
+    """What the caller wants of a run; ``select`` and ``exclude`` in dbt's syntax, ``reload`` as SOURCE[.STREAM].
+
+    ``since`` and ``until`` limit the reload to a range of the cursor.
+    """
 
     select: str = ""
     exclude: str = ""
     full_refresh: bool = False
     reload: tuple[str, ...] = ()
+    since: str | None = None
+    until: str | None = None
+
+    @property
+    def span(self) -> tuple[str | None, str | None] | None:
+        """The range of the cursor that is to be loaded again; None for everything."""
+        return None if self.since is None and self.until is None else (self.since, self.until)
 
     def __str__(self) -> str:
         parts = [f"--select {self.select}" if self.select else "", f"--exclude {self.exclude}" if self.exclude else ""]
         parts += ["--full-refresh" if self.full_refresh else "", *(f"--reload {name}" for name in self.reload)]
+        parts += [f"--from {self.since}" if self.since is not None else ""]
+        parts += [f"--to {self.until}" if self.until is not None else ""]
         return " ".join(part for part in parts if part)
 
 
@@ -172,7 +184,7 @@ def _load_build_release(
     config, emit = session.config, session.emit
     with open_warehouse(session.layout.warehouse, session.settings) as warehouse:
         jobs = find_jobs(config, warehouse, session.ledger.streams())
-        reload = parse_reload(jobs, request.reload)
+        reload = parse_reload(jobs, request.reload, ranged=request.span is not None)
         dbt, chosen = _parse_and_load(session, warehouse, jobs, reload, request, progress)
     stop_if(interrupted)
     if any(stream.status == "failed" for stream in progress.streams):
@@ -221,11 +233,11 @@ def _parse_and_load(
         if dbt and not chosen:
             raise UsageError(f"{request}: this names nothing in the dbt project.", hint="`dbt ls` shows what there is.")
         wanted = match_streams(dbt, jobs, chosen) | reload
-        _load(session, warehouse, _only(jobs, wanted), reload, progress)
+        _load(session, warehouse, _only(jobs, wanted), reload, request.span, progress)
         return dbt, chosen
     with ThreadPoolExecutor(1, "parse") as pool:
         parsing = pool.submit(parse)
-        _load(session, warehouse, jobs, reload, progress)
+        _load(session, warehouse, jobs, reload, request.span, progress)
         return parsing.result(), None
 
 
@@ -234,6 +246,7 @@ def _load(
     warehouse: DuckDBPyConnection,
     jobs: Sequence[Job],
     reload: frozenset[StreamRef],
+    span: tuple[str | None, str | None] | None,
     progress: _Progress,
 ) -> None:
     """Load, and take note of each stream as it finishes: an interrupted run knows what it had committed."""
@@ -256,6 +269,7 @@ def _load(
             session.layout.tmp,
             progress.run,
             reload=reload,
+            span=span,
             before_commit=touched,
             emit=_one_at_a_time(listen),
         )

@@ -46,6 +46,11 @@ class _WithLists(click.Command):
     "--reload", multiple=True, metavar="SOURCE[.STREAM]...",
     help="Load these from nothing; the new table takes the old one's place when it is whole.",
 )  # fmt: skip
+@click.option(
+    "--from", "since", metavar="VALUE",
+    help="With --reload: load only the rows again whose cursor is this or higher.",
+)  # fmt: skip
+@click.option("--to", "until", metavar="VALUE", help="With --reload: only those whose cursor is lower than this.")
 @click.option("--no-wait", is_flag=True, help="Fail at once when another run holds the project.")
 @json_option
 @pass_invocation
@@ -55,6 +60,8 @@ def command(
     exclude: tuple[str, ...],
     full_refresh: bool,
     reload: tuple[str, ...],
+    since: str | None,
+    until: str | None,
     no_wait: bool,
     as_json: bool,
 ) -> int:
@@ -74,6 +81,8 @@ def command(
             exclude=" ".join(exclude),
             full_refresh=full_refresh,
             reload=reload,
+            since=since,
+            until=until,
             wait=not no_wait,
             on_event=listener,
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from smoll.connector import FILE_COLUMN, Damage, Part, PartColumn, StreamPlan
 from smoll.connectors.csv_records import (
+    DAMAGE,
     LONGEST,
     Dialect,
     begin_count,
@@ -44,7 +44,6 @@ _SEP = re.compile("sep=(.)[\r\n]*", re.IGNORECASE)
 _HEAD_LINES = 100
 _WIDE_MARKS = ("\udcff\udcfe", "\udcfe\udcff")
 """The byte order marks of UTF-16, as text that was read as UTF-8."""
-_DAMAGE = (OSError, EOFError, UnicodeError, zlib.error)
 
 
 def parts(
@@ -106,7 +105,7 @@ def _read_head(plan: StreamPlan, file: DataFile) -> str:
         raise stream_error(
             plan, f"{file.name}: the text is not {options.encoding}.", "Set `encoding: latin-1`."
         ) from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise damaged(f"{plan.ref}: {file.name}", error) from error
     if options.encoding == "utf-8" and lines and lines[0].startswith(_WIDE_MARKS):
         raise stream_error(plan, f"{file.name}, line 1: the text is UTF-16.", "Set `encoding: utf-16` on the stream.")
@@ -174,7 +173,9 @@ def _scan(plan: StreamPlan, names: Sequence[str], dialect: Dialect, files: Seque
     # with other line ends. Without it a mix of line ends is an error.
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     nulls = ", ".join(literal(text) for text in plan.options.null_values)
-    long = f"max_line_size = {longest}, " if longest > LONGEST else ""  # a larger buffer for each file and thread
+    long = ""
+    if longest > LONGEST:  # by default DuckDB would take sixteen buffers of that size
+        long = f"max_line_size = {longest + 100}, buffer_size = {longest + 200}, parallel = false, "
     scan = (
         f"read_csv({paths_sql(files)}, auto_detect = false, columns = {{{columns}}}, header = {dialect.header}, "
         f"skip = {dialect.skip}, delim = {literal(dialect.delimiter)}, quote = {literal(dialect.quote)}, "
@@ -233,7 +234,7 @@ def _salvage(
                 raise stream_error(
                     plan, f"{file.name}: the text is not {dialect.encoding}.", "Set `encoding` on the stream."
                 ) from error
-            except _DAMAGE as error:
+            except DAMAGE as error:
                 raise damaged(f"{plan.ref}: {file.name}", error) from error
             records, bad = records + seen.records, bad + seen.bad
     paths = {file.name: file.path for file in files}

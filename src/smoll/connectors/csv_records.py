@@ -20,9 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from backports import zstd
+
 from smoll.errors import LoadError
 from smoll.model import literal
 
+DAMAGE = (OSError, EOFError, zlib.error, zstd.ZstdError)
+"""What opening or reading a damaged file raises."""
 LONGEST = 2_000_000
 """Bytes of the longest line that DuckDB reads unless it is told of longer ones."""
 _MOST_QUOTED = 128 * 1024**2
@@ -67,15 +71,13 @@ def open_text(path: Path, encoding: str, newline: str = "") -> io.TextIOWrapper:
 
     Bytes that are no UTF-8 become lone surrogates.
 
-    Raises OSError, EOFError or zlib.error where the file is damaged; some of them only while it is read.
+    Raises one of `DAMAGE` where the file is damaged; often only while it is read.
     """
     suffix = path.suffix.lower()
     binary: Any
     if suffix == ".gz":
         binary = gzip.GzipFile(path)
     elif suffix in (".zst", ".zstd"):
-        from backports import zstd
-
         binary = zstd.open(path, "rb")
     else:
         binary = path.open("rb")
@@ -145,44 +147,39 @@ class _Measure:
         quote, escape, end = (re.escape(text) for text in (dialect.quote, dialect.escape, dialect.delimiter))
         blanks = "" if dialect.delimiter == " " else " *"
         if dialect.escape == dialect.quote:
-            quoted, single = f"{quote}[^{quote}]*(?:{quote}{quote}[^{quote}]*)*{quote}", quote
+            inside = f"[^{quote}]*(?:{quote}{quote}[^{quote}]*)*{quote}(?!{quote})"
         else:
-            quoted = f"{quote}[^{quote}{escape}]*(?:{escape}.[^{quote}{escape}]*)*{quote}"
-            single = f"{escape}.|({quote})"
+            inside = f"[^{quote}{escape}]*(?:{escape}.[^{quote}{escape}]*)*{quote}"
         self.dialect = dialect
-        self.quoted = re.compile(f"{blanks}{quoted}{blanks}", re.DOTALL)
+        self.quoted = re.compile(f"{blanks}{quote}{inside}{blanks}", re.DOTALL)
+        self.closing = re.compile(inside, re.DOTALL)
         self.opening = re.compile(f"{blanks}{quote}")
         self.plain = re.compile(f"[^{end}\r\n]*")
-        self.single = re.compile(single, re.DOTALL)
 
     def record(self, line: str, lines: Iterator[str], ahead: deque[str]) -> tuple[str, int, str, int]:
         """Return the record that begins with `line`: its text, its values, what is wrong, and how many lines more."""
-        gathered, size, text = [line], len(line), line
+        gathered, taken, text = io.StringIO(newline=""), 0, line
+        gathered.write(line)
         while True:
             body = _without_end(text)
             count, problem = self._values(body)
             if problem != _OPEN:
                 break
-            inside = True
-            while inside:  # no line with an even number of quotes ends a quoted value
+            further: str | None = ""
+            while further is not None and not self.closing.match(further):
                 further = ahead.popleft() if ahead else next(lines, None)
-                if further is None or size > _MOST_QUOTED:
-                    break
-                gathered.append(further)
-                size += len(further)
-                inside = self._quotes(further) % 2 == 0
-            if inside:
+                if further is not None:
+                    taken += 1
+                    if gathered.write(further) and gathered.tell() > _MOST_QUOTED:
+                        further = None
+            if further is None:
                 break
-            text = "".join(gathered)
+            text = gathered.getvalue()
         if not problem:
-            return body, count, "", len(gathered) - 1
-        ahead.extendleft(reversed(gathered[1:]))
+            return body, count, "", taken
+        rest = list(io.StringIO(gathered.getvalue()[len(line) :], newline=""))
+        ahead.extendleft(reversed(rest))
         return _without_end(line), 0, problem, 0
-
-    def _quotes(self, line: str) -> int:
-        if self.dialect.escape == self.dialect.quote:
-            return line.count(self.dialect.quote)
-        return sum(1 for found in self.single.finditer(line) if found[1])
 
     def _values(self, text: str) -> tuple[int, str]:
         position, count = 0, 0
@@ -217,9 +214,10 @@ def survey(path: Path, dialect: Dialect, width: int) -> Survey:
         for _, text, problem in read_records(iter(file), dialect, width):
             records += 1
             bad += problem != ""
-            longest = max(longest, len(text))
+            if len(text) > longest:
+                longest = len(text) if text.isascii() else max(longest, len(text.encode(errors="replace")))
         ends = file.newlines
-    return Survey(records, bad, longest * 4 if longest * 4 > LONGEST else longest, isinstance(ends, tuple))
+    return Survey(records, bad, longest, isinstance(ends, tuple))
 
 
 def copy_good(path: Path, dialect: Dialect, width: int, target: Path, reject: Callable[[int, str, str], None]) -> None:
@@ -273,7 +271,7 @@ def begin_reading(paths: Sequence[Path], stopped: Callable[[], bool] = lambda: F
                 with open_text(path, "utf-8") as text:
                     while text.buffer.read(_CHUNK) and not stopped():
                         pass
-            except (OSError, EOFError, ValueError, zlib.error):
+            except (ValueError, *DAMAGE):
                 whole[0] = False
 
     thread = threading.Thread(target=read, name="checksums", daemon=True)
@@ -316,7 +314,7 @@ def _count(path: Path, dialect: Dialect, width: int, stopped: Callable[[], bool]
     if dialect.encoding == "utf-16" or (dialect.quote and dialect.escape != dialect.quote):
         try:
             return survey(path, dialect, width).records
-        except (OSError, EOFError, ValueError, zlib.error):
+        except (ValueError, *DAMAGE):
             return -1
     quote, inside, count, tail = dialect.quote.encode(), False, 0, b""
     try:
@@ -330,7 +328,7 @@ def _count(path: Path, dialect: Dialect, width: int, stopped: Callable[[], bool]
                 elif not inside:
                     count += chunk.count(b"\n")
                 tail = (tail + chunk)[-_TAIL:]
-    except (OSError, EOFError, ValueError, zlib.error):
+    except (ValueError, *DAMAGE):
         return -1
     end = tail[len(tail.rstrip(b"\r\n")) :].count(b"\n")  # blank lines at the end are no records
     count += 1 if end == 0 else 1 - end if width > 1 else 0

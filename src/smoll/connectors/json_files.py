@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from smoll.connector import FILE_COLUMN, SCALARS, Damage, Part, PartColumn, StreamPlan
-from smoll.connectors.csv_records import begin_reading, damaged, open_text, readable, rejected_sql
+from smoll.connectors.csv_records import DAMAGE, begin_reading, damaged, open_text, readable, rejected_sql
 from smoll.connectors.data_file import (
     DataFile,
     file_name_sql,
@@ -28,7 +28,6 @@ from smoll.connectors.data_file import (
     stream_error,
 )
 from smoll.connectors.json_records import (
-    DAMAGE,
     find_long_fraction,
     find_records,
     long_fractions,
@@ -153,9 +152,11 @@ def _begin_count(files: Sequence[DataFile], records: int) -> Callable[[], int]:
 
 
 def _refuse_open_array(plan: StreamPlan, files: Sequence[DataFile]) -> None:
-    """DuckDB reads an array that breaks off after a comma as if it were whole."""
+    """DuckDB reads an array that breaks off after a comma, and a file without anything, as if they were whole."""
     for file in files:
         first, last = _ends(file)
+        if not first:
+            raise stream_error(plan, f"{file.name} holds only blanks.", "Remove it, or write it anew.")
         if first == b"[" and last != b"]":
             message = f"{file.name}: malformed JSON: the array is not closed."
             raise stream_error(plan, message, "The file broke off; fetch or write it anew. No row was loaded.")

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence, Set
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from smoll.connectors.csv_records import is_text, open_text, readable
-
-DAMAGE = (OSError, EOFError, zlib.error)
-"""What reading a damaged file raises."""
 
 Record = tuple[int, str, str]
 """The line of a record (from 1), its text without the line end, and what is wrong with it or ""."""
@@ -24,7 +20,7 @@ Judge = Callable[[str], bool]
 
 
 def read_records(path: Path, takes: Judge) -> Iterator[Record]:
-    """Yield every line that is not blank. Raises one of `DAMAGE` where the file breaks off."""
+    """Yield every line that is not blank. Raises one of `csv_records.DAMAGE` where the file breaks off."""
     with open_text(path, "utf-8", newline="\n") as file:
         for number, line in enumerate(file, 1):
             text = line.strip(" \t\r\n")

@@ -95,6 +95,13 @@ def part(
     return Part(f"SELECT * FROM postgres_query({literal(alias)}, {literal(sql)})", columns, table)
 
 
+def count(table: str, where: str, source: SqlSource, alias: str, connection: DuckDBPyConnection) -> int:
+    """How many rows Postgres has, in the snapshot of the transaction."""
+    sql = f"SELECT count(*) FROM {quote(source.source_schema)}.{quote(table)}{where}"
+    row = connection.execute(f"SELECT * FROM postgres_query({literal(alias)}, {literal(sql)})").fetchone()
+    return int(row[0]) if row else 0
+
+
 def cursor_column(plan: StreamPlan, column: PartColumn, alias: str, connection: DuckDBPyConnection) -> PartColumn:
     """A text cursor is refused: Postgres may order text otherwise than DuckDB, and rows would be lost."""
     if column.type in ("VARCHAR", "JSON", "BLOB", "BOOLEAN"):

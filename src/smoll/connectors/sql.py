@@ -6,16 +6,18 @@ What differs between databases (the catalog, how a column is read without loss) 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoll.connector import Extract, PartColumn, Reading, StreamPlan, plan_stream
+from smoll.connector import Extract, PartColumn, Reading, StreamPlan, is_numeric, plan_stream
 from smoll.connectors import postgres, sqlite
 from smoll.errors import LoadError
-from smoll.model import StreamRef, quote
+from smoll.model import StreamRef, literal, quote
 from smoll.project import EVERY
 
 if TYPE_CHECKING:
@@ -115,44 +117,117 @@ def extract(plan: StreamPlan, source: SqlSource, reading: Reading) -> Extract:
     """
     import duckdb
 
-    dialect, connection, state = _dialect(source), reading.connection, reading.state
+    dialect, connection = _dialect(source), reading.connection
     try:
         columns = dialect.columns(plan.ref.stream, source, alias(plan.ref.source), connection)
         if not columns:
             raise _no_table(plan.ref, source)
-        columns, where = _from_cursor(plan, columns, state, dialect, connection)
-        part = dialect.part(plan.ref.stream, columns, where, source, alias(plan.ref.source), connection)
+        columns, bounds = _bounds(plan, columns, reading, dialect)
+        part = dialect.part(plan.ref.stream, columns, bounds.where, source, alias(plan.ref.source), connection)
     except duckdb.Error as error:
         raise _explain(plan, source, error) from error
-    part = replace(part, label=str(plan.ref))
-    return Extract(parts=(part,), explain=lambda error: _explain(plan, source, error), state=state)
+    part = replace(
+        part, label=str(plan.ref), records=lambda: partial(_count, plan, dialect, bounds.where, source, connection)
+    )
+    complete = not bounds.where
+    keys = None
+    if plan.deletes != "ignore" and not complete:
+        by_name = {column.name: column for column in columns}
+        keys = dialect.part(
+            plan.ref.stream,
+            tuple(by_name[key] for key in plan.key if key in by_name),
+            "",
+            source,
+            alias(plan.ref.source),
+            connection,
+        )
+    return Extract(
+        parts=(part,),
+        explain=lambda error: _explain(plan, source, error),
+        complete=complete,
+        keys=keys,
+        since=bounds.since,
+    )
+
+
+def _count(plan: StreamPlan, dialect: Any, where: str, source: SqlSource, connection: DuckDBPyConnection) -> int:
+    """Ask the database itself how many rows it has, in the snapshot that is read."""
+    return int(dialect.count(plan.ref.stream, where, source, alias(plan.ref.source), connection))
 
 
 def _explain(plan: StreamPlan, source: SqlSource, error: Exception) -> LoadError:
     return LoadError(f"{plan.ref}: cannot read {_dialect(source).describe(source)}: {str(error).splitlines()[0]}")
 
 
-def _from_cursor(
+@dataclass(frozen=True)
+class _Bounds:
+    """Which rows are read: a WHERE clause that both databases understand, and the lowest cursor value in it."""
+
+    where: str = ""
+    since: str | None = None
+
+
+def _bounds(
     plan: StreamPlan,
     columns: tuple[PartColumn, ...],
-    state: Mapping[str, Any],
+    reading: Reading,
     dialect: Any,
-    connection: DuckDBPyConnection,
-) -> tuple[tuple[PartColumn, ...], str]:
+) -> tuple[tuple[PartColumn, ...], _Bounds]:
     if plan.cursor is None:
-        return columns, ""
+        return columns, _Bounds()
     found = next((column for column in columns if column.name == plan.cursor), None)
     if found is None:
         raise LoadError(
             f"{plan.ref}: the cursor column {plan.cursor!r} is not in the table.",
             hint=f"Its columns: {', '.join(column.name for column in columns)}.",
         )
-    column = dialect.cursor_column(plan, found, alias(plan.ref.source), connection)
+    column = dialect.cursor_column(plan, found, alias(plan.ref.source), reading.connection)
     columns = tuple(column if other is found else other for other in columns)
-    if state.get("cursor") is None:
-        return columns, ""
-    name, value = quote(column.name), dialect.cursor_literal(column, str(state["cursor"]))
-    return columns, f" WHERE {name} >= {value} OR {name} IS NULL"
+    name = quote(column.name)
+    if reading.since is not None or reading.until is not None:
+        limits = [(">=", reading.since), ("<", reading.until)]
+        clauses = [
+            f"{name} {sign} {dialect.cursor_literal(column, _checked(plan, column, limit))}"
+            for sign, limit in limits
+            if limit is not None
+        ]
+        return columns, _Bounds(f" WHERE {' AND '.join(clauses)}", reading.since)
+    if reading.state.get("cursor") is None:
+        return columns, _Bounds()
+    since = _lowered(plan, column, str(reading.state["cursor"]), reading.connection)
+    return columns, _Bounds(f" WHERE {name} >= {dialect.cursor_literal(column, since)} OR {name} IS NULL", since)
+
+
+def _checked(plan: StreamPlan, column: PartColumn, value: str) -> str:
+    """A limit that the user gave, if it can be a value of the cursor."""
+    is_number = column.type is None or is_numeric(column.type)
+    try:
+        if is_number and column.among != ("VARCHAR",):
+            return str(Decimal(value))
+    except ArithmeticError as error:
+        raise LoadError(f"{plan.ref}: {value!r} is no number, and the cursor {column.name!r} is one.") from error
+    return value
+
+
+def _lowered(plan: StreamPlan, column: PartColumn, value: str, connection: DuckDBPyConnection) -> str:
+    """The cursor's value less the stream's ``lag``, as text."""
+    lag = plan.options.lag
+    if lag is None:
+        return value
+    is_text = column.among == ("VARCHAR",) if column.type is None else column.type == "VARCHAR"
+    is_number = not is_text and (column.type is None or is_numeric(column.type))
+    if is_number != lag.isdigit() or is_text:
+        kind = "a number" if is_number else "a text" if is_text else "a time"
+        raise LoadError(
+            f"{plan.ref}: the lag {lag!r} does not fit the cursor {column.name!r}, which is {kind}.",
+            hint="A cursor of numbers has a lag like 1000, one of times a lag like 2 days, one of texts none.",
+        )
+    if is_number:
+        return str(Decimal(value) - Decimal(lag))
+    time = "TIMESTAMP" if column.type == "DATE" else str(column.type)
+    sql = f"SELECT CAST(CAST({literal(value)} AS {time}) - INTERVAL {literal(lag)} AS VARCHAR)"
+    row = connection.execute(sql).fetchone()
+    return str(row[0]) if row else value
 
 
 def _no_table(ref: StreamRef, source: SqlSource) -> LoadError:

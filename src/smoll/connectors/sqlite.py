@@ -76,6 +76,13 @@ def part(
     return Part(f"SELECT {names} FROM sqlite_query({literal(alias)}, {literal(sql)})", columns, table)
 
 
+def count(table: str, where: str, source: SqlSource, alias: str, connection: DuckDBPyConnection) -> int:
+    """How many rows SQLite counts."""
+    sql = f"SELECT count(*) FROM {quote(table)}{where}"
+    row = connection.execute(f"SELECT * FROM sqlite_query({literal(alias)}, {literal(sql)})").fetchone()
+    return int(row[0]) if row else 0
+
+
 def cursor_column(plan: StreamPlan, column: PartColumn, alias: str, connection: DuckDBPyConnection) -> PartColumn:
     """A cursor of texts stays text, as SQLite compares it: dates in several spellings have no other order there.
 
