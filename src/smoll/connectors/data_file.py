@@ -98,7 +98,7 @@ def partitions_of(name: str) -> tuple[str, ...]:
 
 def everywhere(part: Part, change: Callable[[Part], Part]) -> Part:
     """Change a part, and also what is scanned in its place where it has to be read with care."""
-    changed, salvage = change(part), getattr(part, "salvage", None)
+    changed, salvage = change(part), part.salvage
     if salvage is None:
         return changed
 
