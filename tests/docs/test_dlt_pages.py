@@ -40,8 +40,9 @@ def tracker(asked: Asked) -> Answer:
     if asked.path.endswith("/comments"):
         return Answer([{"id": int(asked.path.split("/")[2]) * 10, "text": "yes"}])
     number = int(asked.parameters["page"])
-    issue = {"id": number, "title": f"issue {number}", "updated": f"2024-02-0{number}T00:00:00Z", "labels": ["bug"]}
-    return Answer({"pages": 2, "items": [issue] if issue["updated"] >= asked.parameters["since"] else []})
+    updated = f"2024-02-0{number}T00:00:00Z"
+    issue = {"id": number, "title": f"issue {number}", "updated": updated, "labels": ["bug"]}
+    return Answer({"pages": 2, "items": [issue] if updated >= asked.parameters["since"] else []})
 
 
 def test_the_example_of_the_rest_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -286,7 +286,7 @@ NESTED = """
 data = json.loads(Path('rows.json').read_text())
 yield data
 """
-ORDERS = [
+ORDERS: list[dict[str, Any]] = [
     {"id": 1, "to": {"city": "Ghent", "geo": {"lat": 1.5}}, "lines": [{"sku": "a", "n": [1, 2]}, {"sku": "b"}]},
     {"id": 2, "to": None, "lines": [], "tags": ["x"]},
 ]
@@ -433,6 +433,20 @@ def things():
     assert "s.t__Lines and s.t__lines would both load into raw_s.t__lines" in failure(project)
 
 
+def test_a_stream_that_has_no_row_yet_is_an_empty_table_of_no_binding_type(make_project: MakeProject) -> None:
+    code = resource("yield json.loads(Path('rows.json').read_text())")
+    spec = one("merge", key="id", cursor="at", columns={"v": "DOUBLE"}, allow_empty=True)
+    project = make_project(spec, {"my_code.py": code, "rows.json": "[]"})
+    run(project)
+    assert rows(project) == []
+    write(project.config.root, {"rows.json": '[{"id": 1, "at": "2024-01-01", "v": 1}]'})
+    run(project)
+    assert types(project) == {"id": "BIGINT", "at": "DATE", "v": "DOUBLE"}
+    write(project.config.root, {"rows.json": "[]"})
+    run(project)
+    assert rows(project) == [(1, date(2024, 1, 1), 1.0)]
+
+
 def test_state_without_rows_is_kept_and_nothing_is_said_of_columns(make_project: MakeProject) -> None:
     code = resource("""
 state = dlt.current.resource_state()
@@ -456,12 +470,22 @@ def test_children_are_reloaded_with_their_parent(make_project: MakeProject) -> N
 
 
 def test_a_resource_that_chooses_its_tables(make_project: MakeProject) -> None:
-    code = resource("yield [{'kind': 'a', 'v': 1}, {'kind': 'b', 'w': 2}]", "table_name=lambda item: item['kind']")
-    project = make_project(yml(), {"my_code.py": code})
-    assert {"t__a", "t__b"} <= set(run(project))
-    assert raw(project, "SELECT v FROM raw_s.t__a") == [(1,)]
-    run(project, reload=["s"])
-    assert raw(project, "SELECT w FROM raw_s.t__b") == [(2,)]
+    code = resource(NESTED, "table_name=lambda item: item['kind']")
+    first = [{"kind": "Aa", "id": 1, "l": [1]}]
+    second = [{"kind": "Aa", "id": 1, "l": [2]}, {"kind": "b", "id": 1}, {"kind": "t", "id": 5}]
+    files = {"my_code.py": code, "rows.json": json.dumps(first)}
+    for mode, found in (("merge", [(1, [2])]), ("append", [(1, [1]), (1, [2])])):
+        key = {"key": "id"} if mode == "merge" else {}
+        project = make_project(one(mode, nested="tables", **key), files)
+        assert {"t__aa", "t__aa__l"} <= set(run(project))
+        write(project.config.root, {"rows.json": json.dumps(second)})
+        assert {"t", "t__aa", "t__aa__l", "t__b"} <= set(run(project))
+        joined = """SELECT a.id, list(l.value) FROM raw_s.t__aa a JOIN raw_s.t__aa__l l ON l._dlt_root_id = a._dlt_id
+            GROUP BY a._dlt_id, a.id ORDER BY ALL"""
+        assert raw(project, joined) == found
+        assert raw(project, "SELECT id FROM raw_s.t") == [(5,)]
+        run(project, reload=["s"])
+        assert raw(project, joined) == [(1, [2])]
 
 
 @pytest.mark.parametrize("count", ["0", "2"])
@@ -680,7 +704,7 @@ def test_a_killed_run_neither_loses_nor_doubles_a_row(make_project: MakeProject,
 
 
 def workers(root: Path) -> list[str]:
-    import psutil
+    import psutil  # type: ignore[import-untyped]
 
     return [
         str(process.pid)

@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
     from smoll.project import DltSource
 
-ROOT = "_dlt_root_id"
-"""The column of a further table that holds the ``_dlt_id`` of the row it belongs to."""
-
 _WORKER = Path(__file__).with_name("dlt_worker.py")
 _POLL_SECONDS = 0.2
 _DATES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "VARCHAR")
@@ -235,41 +232,57 @@ def _refuse_shared_tables(results: Mapping[StreamRef, tuple[StreamPlan, Extract]
 # --- what dlt wrote -------------------------------------------------------------------------------------------------
 
 
+Place = tuple[str, str]
+"""Which table of a stream: the one that the resource chose ("" for the stream's own), and the nested list in it."""
+
+
 def _results(
     plan: StreamPlan, source: DltSource | RestSource, reading: Reading, answer: Mapping[str, Any]
 ) -> dict[StreamRef, tuple[StreamPlan, Extract]]:
     """The extract of a stream, and one for each further table that it has now or had before."""
-    names = list(dict.fromkeys(table["name"] for table in answer["tables"]))
-    tables: dict[str, list[Mapping[str, Any]]] = {suffix: [] for suffix in ("", *_children(plan, source, reading))}
+    tables: dict[Place, list[Mapping[str, Any]]] = {place: [] for place in (("", ""), *_earlier(plan, reading))}
     for table in answer["tables"]:
-        own = len(names) == 1 or table["name"] == plan.ref.stream
-        suffix = "__".join(filter(None, ["" if own else table["name"], table["below"]]))
-        tables.setdefault(suffix, []).append(table)
+        chosen = "" if table["name"] in answer["own"] else table["name"]
+        tables.setdefault((chosen, table["below"]), []).append(table)
     results: dict[StreamRef, tuple[StreamPlan, Extract]] = {}
-    for suffix in sorted(tables):
-        own_plan = plan if not suffix else _child(plan, source, suffix, anew=not reading.state)
-        own_plan, extract = _extract(own_plan, plan, source, reading, tables[suffix], answer)
-        results[own_plan.ref] = (own_plan, extract)
+    for chosen, below in sorted(tables):
+        parent = _chosen(plan, source, chosen, anew=not reading.state) if chosen else plan
+        own = _nested(parent, source, below, anew=not reading.state) if below else parent
+        if own is plan:
+            filled, extract = _stream(plan, source, reading, tables[chosen, below], answer)
+        else:
+            state = {"parent": plan.ref.stream, "chosen": chosen, "below": below}
+            filled, extract = own, _further(own, parent, source, reading, tables[chosen, below], state)
+        if filled.ref in results:
+            raise LoadError(f"{filled.ref}: two further tables have this name.", hint="Set nested: json.")
+        results[filled.ref] = (filled, extract)
     return results
 
 
-def _children(plan: StreamPlan, source: DltSource | RestSource, reading: Reading) -> list[str]:
-    """What the earlier further tables of a stream are called, behind its name."""
-    prefix = f"{plan.ref.stream}__"
+def _earlier(plan: StreamPlan, reading: Reading) -> list[Place]:
+    """The further tables that earlier loads of the stream made."""
     rows = reading.connection.execute(
-        f"""SELECT DISTINCT stream FROM {INTERNAL_SCHEMA}.state
-        WHERE source = ? AND starts_with(stream, ?) AND schema_name = ? AND starts_with(table_name, ?)
-        AND json_extract(state, '$.parent') = ?""",
-        [plan.ref.source, prefix, plan.table.schema, f"{plan.table.name}__", json.dumps(plan.ref.stream)],
+        f"""SELECT DISTINCT json_extract_string(state, '$.chosen'), json_extract_string(state, '$.below')
+        FROM {INTERNAL_SCHEMA}.state
+        WHERE source = ? AND schema_name = ? AND starts_with(table_name, ?)
+        AND json_extract_string(state, '$.parent') = ?""",
+        [plan.ref.source, plan.table.schema, f"{plan.table.name}__", plan.ref.stream],
     ).fetchall()
-    return [row[0].removeprefix(prefix) for row in rows]
+    return [(row[0], row[1]) for row in rows]
 
 
-def _child(plan: StreamPlan, source: DltSource | RestSource, suffix: str, *, anew: bool) -> StreamPlan:
-    """The plan of a further table of a stream. It follows its parent: what is loaded anew is so in all its tables."""
-    mode = "replace" if plan.mode == "replace" or anew else "append"
-    table = TableRef(plan.table.schema, f"{plan.table.name}__{apply_naming(source, suffix)}")
-    changes: dict[str, Any] = {
+def _chosen(plan: StreamPlan, source: DltSource | RestSource, name: str, *, anew: bool) -> StreamPlan:
+    """The plan of a table that the resource chose by itself: as that of the stream. Loaded anew with it, too."""
+    table = TableRef(plan.table.schema, f"{plan.table.name}__{apply_naming(source, name)}")
+    mode = "replace" if anew and plan.mode == "append" else plan.mode
+    return replace(plan, ref=StreamRef(plan.ref.source, f"{plan.ref.stream}__{name}"), table=table, mode=mode)
+
+
+def _nested(parent: StreamPlan, source: DltSource | RestSource, below: str, *, anew: bool) -> StreamPlan:
+    """The plan of a nested list's table: its rows come and go with those of its parent."""
+    mode = "replace" if parent.mode == "replace" or anew else "append"
+    table = TableRef(parent.table.schema, f"{parent.table.name}__{apply_naming(source, below)}")
+    options: dict[str, Any] = {
         "mode": mode,
         "key": (),
         "columns": {},
@@ -278,79 +291,90 @@ def _child(plan: StreamPlan, source: DltSource | RestSource, suffix: str, *, ane
         "allow_empty": True,
     }
     return replace(
-        plan,
-        ref=StreamRef(plan.ref.source, f"{plan.ref.stream}__{suffix}"),
+        parent,
+        ref=StreamRef(parent.ref.source, f"{parent.ref.stream}__{below}"),
         table=table,
         mode=mode,
         key=(),
         cursor=None,
         columns={},
-        options=plan.options.model_copy(update=changes),
+        options=parent.options.model_copy(update=options),
         deletes="ignore",
     )
 
 
-def _extract(
+def _stream(
     plan: StreamPlan,
-    parent: StreamPlan,
     source: DltSource | RestSource,
     reading: Reading,
     tables: Sequence[Mapping[str, Any]],
     answer: Mapping[str, Any],
 ) -> tuple[StreamPlan, Extract]:
-    is_child = plan is not parent
-    known = {} if is_child else dict(reading.state.get("structures", {}))
-    structures: dict[str, Any] = {}
+    """The extract of the stream's own table; its plan gets the types of nested columns that have grown."""
+    known, structures = dict(reading.state.get("structures", {})), dict[str, Any]()
     parts = [_part(plan, reading, table, known, structures) for table in tables]
-    if structures:
-        plan = _with_structs(plan, reading, known, structures)
-    rows = sum(max(table["rows"], 0) for table in tables)
-    state: dict[str, Any] = {"parent": parent.ref.stream} if is_child else {"dlt": answer["state"]}
+    state: dict[str, Any] = {"dlt": answer["state"]}
     if known or structures:
         state["structures"] = {**known, **structures}
-    emptied = plan.mode == "replace" or (parent.mode == "merge" and is_child) or answer["complete"]
-    if not parts and (emptied or (not is_child and reading.state.get("dlt") != answer["state"])):
+    follows = answer["complete"] and plan.deletes != "ignore"
+    if not parts and (plan.mode == "replace" or follows or reading.state.get("dlt") != answer["state"]):
         parts = [_no_rows(plan, source, reading)]
-    orphans = is_child and parent.mode == "merge" and _unnested(plan, source, reading, tables)
     extract = Extract(
         parts=tuple(parts),
-        explain=lambda error: LoadError(f"{plan.ref}: {str(error).splitlines()[0]}"),
+        explain=lambda error: _explain(plan, error),
         state=state,
-        complete=bool(answer["complete"]) and not is_child,
-        verify=(lambda: _drop_orphans(plan, parent, source, reading)) if orphans else lambda: None,
-        size=rows,
+        complete=bool(answer["complete"]),
+        size=sum(max(table["rows"], 0) for table in tables),
     )
-    return plan, extract
+    return _with_structs(plan, reading, known, structures), extract
+
+
+def _further(
+    plan: StreamPlan,
+    parent: StreamPlan,
+    source: DltSource | RestSource,
+    reading: Reading,
+    tables: Sequence[Mapping[str, Any]],
+    state: Mapping[str, Any],
+) -> Extract:
+    """The extract of a further table. The rows of a nested list go where their row in the parent was replaced."""
+    parts = [_part(plan, reading, table, {}, {}) for table in tables]
+    follows = plan is not parent and parent.mode == "merge"
+    if not parts and (plan.mode == "replace" or follows):
+        parts = [_no_rows(plan, source, reading)]
+
+    def drop_orphans() -> None:
+        """Every loaded row has an id of its own, so a row that was replaced leaves its children behind."""
+        link, id = quote(apply_naming(source, "_dlt_root_id")), quote(apply_naming(source, "_dlt_id"))
+        kept = f"SELECT 1 FROM {parent.table.sql} p WHERE p.{id} = c.{link}"
+        reading.connection.execute(f"DELETE FROM {plan.table.sql} c WHERE NOT EXISTS ({kept})")
+
+    return Extract(
+        parts=tuple(parts),
+        explain=lambda error: _explain(plan, error),
+        state=state,
+        verify=drop_orphans if follows and (tables or columns_of(reading.connection, plan.table)) else lambda: None,
+        size=sum(max(table["rows"], 0) for table in tables),
+    )
+
+
+def _explain(plan: StreamPlan, error: Exception) -> LoadError:
+    return LoadError(f"{plan.ref}: {str(error).splitlines()[0]}")
 
 
 def _no_rows(plan: StreamPlan, source: DltSource | RestSource, reading: Reading) -> Part:
-    """A part without a row, with the columns that the table has: nothing came, and no column went."""
+    """A part without a row, with the columns that the table has, and those that the options name.
+
+    So nothing looks as if a column had gone. A table without rows binds no type.
+    """
     names = source.metadata.model_dump().values()
     found = columns_of(reading.connection, plan.table)
     there = {column.name: column.type for column in found if column.name not in names}
     wanted = {apply_naming(source, name): name for name in (*plan.key, *plan.columns, *filter(None, [plan.cursor]))}
-    if not there or not set(wanted) <= set(there):
-        return Part("SELECT 1 WHERE false", (), str(plan.ref))
-    listed = ", ".join(f"{quote(name)} AS {quote(wanted.get(name, name))}" for name in there)
-    columns = tuple(PartColumn(wanted.get(name, name), kind) for name, kind in there.items())
-    return Part(f"SELECT {listed} FROM {plan.table.sql} WHERE false", columns, str(plan.ref))
-
-
-def _unnested(
-    plan: StreamPlan, source: DltSource | RestSource, reading: Reading, tables: Sequence[Mapping[str, Any]]
-) -> bool:
-    """True where the rows of a further table belong to single rows of its parent."""
-    link = apply_naming(source, ROOT)
-    there = {column.name for column in columns_of(reading.connection, plan.table)}
-    return link in there or any(ROOT in table.get("columns", {}) for table in tables)
-
-
-def _drop_orphans(plan: StreamPlan, parent: StreamPlan, source: DltSource | RestSource, reading: Reading) -> None:
-    """Remove the rows whose row in the parent was replaced or is gone: every loaded row has an id of its own."""
-    link, id = quote(apply_naming(source, ROOT)), quote(apply_naming(source, "_dlt_id"))
-    reading.connection.execute(
-        f"DELETE FROM {plan.table.sql} c WHERE NOT EXISTS (SELECT 1 FROM {parent.table.sql} p WHERE p.{id} = c.{link})"
-    )
+    columns = [PartColumn(wanted.get(name, name), kind) for name, kind in there.items()]
+    columns += [PartColumn(name, "VARCHAR") for target, name in wanted.items() if target not in there]
+    listed = ", ".join(f"CAST(NULL AS {column.type}) AS {quote(column.name)}" for column in columns)
+    return Part(f"SELECT {listed or 'NULL'} WHERE false", tuple(columns), str(plan.ref))
 
 
 def _part(

@@ -406,8 +406,16 @@ def _extract_group(
             "tables": tables.get(name, []),
             "state": {**({"shared": shared} if shared else {}), **({"resources": own} if own else {})},
             "complete": not (own or shared or incremental),
+            "own": _own_tables(source, name),
         }
     return results
+
+
+def _own_tables(source: Any, name: str) -> list[str]:
+    """What dlt may call the one table of a resource; of one that chooses its tables by itself, only its own name."""
+    naming, resource = source.schema.naming, source.resources[name]
+    names = [name] if callable(resource.table_name) else [name, resource.table_name]
+    return [naming.normalize_table_identifier(each) for each in names]
 
 
 def _collect(
