@@ -738,3 +738,16 @@ def test_ctrl_c_ends_a_source_that_hangs(make_project: MakeProject, tmp_path: Pa
 def test_dlt_is_imported_by_no_command_that_does_not_need_it() -> None:
     script = "import sys, smoll.api, smoll.connectors, smoll.load; sys.exit('dlt' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_dbt_knows_the_tables_of_nested_lists_from_the_first_run_on(make_project: MakeProject) -> None:
+    model = (
+        "select l.sku from {{ source('s', 't') }} t join {{ source('s', 't__lines') }} l on l._dlt_root_id = t._dlt_id"
+    )
+    files = {"my_code.py": resource(NESTED), "rows.json": orders(1)}
+    project = make_project(one("replace", nested="tables"), files, {"marts/m": model})
+    for _ in range(2):
+        run(project)
+        with project.connect() as connection:
+            assert connection.execute("SELECT sku FROM m ORDER BY 1").fetchall() == [("a",), ("b",)]
+    assert project.run(select="m").status == "ok"
