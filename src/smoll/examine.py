@@ -15,6 +15,7 @@ from smoll.model import Finding
 from smoll.plan import find_jobs, open_transform
 from smoll.publish import released_nodes
 from smoll.state.layout import Layout
+from smoll.state.ledger import open_ledger
 from smoll.state.lock import current_holder
 from smoll.transform import sources_file
 from smoll.warehouse import engine_settings
@@ -65,8 +66,11 @@ def _dbt(config: ProjectConfig, connection: DuckDBPyConnection) -> Iterator[Find
             tempfile.TemporaryDirectory(prefix="smoll-check-") as work,
             _as_before(sources_file(config.transform_dir), layout),
         ):
+            with open_ledger(layout.ledger) as ledger:
+                known = ledger.streams() if ledger else ()
             jobs = find_jobs(config, connection)
-            dbt = open_transform(config, layout, settings, jobs, lambda line: None, notes.append, Path(work))
+            quiet = notes.append
+            dbt = open_transform(config, layout, settings, jobs, lambda line: None, quiet, Path(work), known)
             released = released_nodes(config, dbt) if dbt else []
     except SmollError as error:
         yield Finding("dbt", "error", config.redact(error.message), config.redact(error.hint))

@@ -164,6 +164,7 @@ class ReleaseManifest:
     tables: tuple[ReleasedTable, ...]
     checks: tuple[CheckResult, ...] = ()
     cursors: dict[str, Any] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     git_dirty: bool | None = None

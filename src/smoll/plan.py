@@ -11,6 +11,7 @@ from smoll.connectors import connector_for
 from smoll.errors import LoadError, UsageError
 from smoll.events import Listener, Message, ParseStarted
 from smoll.load import Job
+from smoll.load.rejects import rejected_table
 from smoll.model import StreamRef, StreamState, TableRef
 from smoll.state.layout import Layout
 from smoll.warehouse import Settings
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from smoll.project import ProjectConfig
-    from smoll.transform import Dbt
+    from smoll.transform import Dbt, SourceTable
 
 
 def find_jobs(config: ProjectConfig, connection: DuckDBPyConnection, known: Sequence[StreamState] = ()) -> list[Job]:
@@ -98,6 +99,7 @@ def open_transform(
     log: Callable[[str], None],
     emit: Listener,
     work: Path | None = None,
+    known: Sequence[StreamState] = (),
 ) -> Dbt | None:
     """Write the generated sources and parse the dbt project; None where the project has none.
 
@@ -105,6 +107,8 @@ def open_transform(
     ----------
     work
         Where dbt writes; by default the project's own folder for it.
+    known
+        The streams of earlier loads: of a source whose streams bring tables of their own, those too are dbt's sources.
 
     Raises
     ------
@@ -122,8 +126,31 @@ def open_transform(
     profile = make_profile(folder, name, layout.warehouse, settings, config.resources.threads)
     for note in profile.notes:
         emit(Message(note, "warning"))
-    write_sources_file(folder, [plan for job in jobs for plan in job.plans])
+    write_sources_file(folder, _source_tables(jobs, known))
     return open_dbt(folder, work or layout.dbt, profile, config.dotenv, log)
+
+
+def _source_tables(jobs: Sequence[Job], known: Sequence[StreamState]) -> list[SourceTable]:
+    """The tables that dbt can read: of each stream, its rejected rows, and what came with it (nested data)."""
+    from smoll.transform import SourceTable
+
+    tables = []
+    for job in jobs:
+        own = {plan.ref for plan in job.plans}
+        for plan in job.plans:
+            tables.append(SourceTable(job.name, plan.table, f"Loaded by smoll ({plan.mode})."))
+            if plan.options.on_bad_row == "quarantine":
+                text = f"Rows of {plan.table.name} that smoll could not load, with the reason."
+                tables.append(SourceTable(job.name, rejected_table(plan.table), text))
+        if brings_tables(job):
+            came = [state for state in known if state.ref.source == job.name and state.ref not in own]
+            tables += [SourceTable(job.name, state.table, "Loaded by smoll, with its parent.") for state in came]
+    return tables
+
+
+def brings_tables(job: Job) -> bool:
+    """True where streams of the source may bring tables that only a load makes known."""
+    return any(getattr(plan.options, "nested", "") == "tables" for plan in job.plans)
 
 
 def match_streams(dbt: Dbt | None, jobs: Sequence[Job], chosen: frozenset[str]) -> frozenset[StreamRef]:

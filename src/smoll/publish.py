@@ -14,7 +14,9 @@ from smoll.check import known_checks, refusals, remedy
 from smoll.errors import TransformError, UsageError
 from smoll.events import Listener, ReleaseStarted
 from smoll.interrupts import interruptible
-from smoll.model import Refusal, ReleasedTable, ReleaseManifest, ReleaseOutcome, ReleaseStatus
+from smoll.load.rejects import rejected_table
+from smoll.load.table import count_rows
+from smoll.model import Refusal, ReleasedTable, ReleaseManifest, ReleaseOutcome, ReleaseStatus, TableRef
 from smoll.release import (
     Candidate,
     build_release,
@@ -86,6 +88,7 @@ def publish(
             tables=tables,
             checks=known_checks(dbt.graph, ids, ledger.checks()),
             cursors=_cursors(warehouse),
+            rejected=_rejected(warehouse),
             versions=_versions(),
             git_commit=commit,
             git_dirty=dirty,
@@ -170,6 +173,15 @@ def _outcome(layout: Layout, status: ReleaseStatus, number: int) -> ReleaseOutco
     path = (layout.releases / str(number)).relative_to(layout.root).as_posix()
     names = tuple(str(table.ref) for table in read_manifest(layout, number).tables)
     return ReleaseOutcome(status, number, path, names)
+
+
+def _rejected(warehouse: DuckDBPyConnection) -> dict[str, int]:
+    """The streams that have rejected rows now, and how many."""
+    tables = warehouse.execute(
+        f"SELECT source, stream, schema_name, table_name FROM {INTERNAL_SCHEMA}.state"
+    ).fetchall()
+    counts = {f"{row[0]}.{row[1]}": count_rows(warehouse, rejected_table(TableRef(row[2], row[3]))) for row in tables}
+    return {stream: count for stream, count in sorted(counts.items()) if count}
 
 
 def _cursors(connection: DuckDBPyConnection) -> dict[str, str]:

@@ -39,7 +39,7 @@ from smoll.model import (
     TableRef,
     map_texts,
 )
-from smoll.plan import find_jobs, match_streams, open_transform, parse_reload
+from smoll.plan import brings_tables, find_jobs, match_streams, open_transform, parse_reload
 from smoll.publish import publish, released_nodes
 from smoll.release import clean
 from smoll.state.layout import Layout
@@ -225,7 +225,15 @@ def _parse_and_load(
     """
 
     def parse() -> Dbt | None:
-        return open_transform(session.config, session.layout, session.settings, jobs, session.log.line, session.emit)
+        return open_transform(
+            session.config,
+            session.layout,
+            session.settings,
+            jobs,
+            session.log.line,
+            session.emit,
+            known=session.ledger.streams(),
+        )
 
     if request.select or request.exclude:
         dbt = parse()
@@ -235,6 +243,9 @@ def _parse_and_load(
         wanted = match_streams(dbt, jobs, chosen) | reload
         _load(session, warehouse, _only(jobs, wanted), reload, request.span, progress)
         return dbt, chosen
+    if any(brings_tables(job) for job in jobs):  # dbt must know the tables that come with this load
+        _load(session, warehouse, jobs, reload, request.span, progress)
+        return parse(), None
     with ThreadPoolExecutor(1, "parse") as pool:
         parsing = pool.submit(parse)
         _load(session, warehouse, jobs, reload, request.span, progress)

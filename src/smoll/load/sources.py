@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from smoll.connector import Connector, ExtractAll, Reading, StreamPlan
 from smoll.errors import Interrupted, SmollError
-from smoll.events import Listener, StreamFinished, StreamProgress, StreamStarted
+from smoll.events import Listener, Message, StreamFinished, StreamProgress, StreamStarted
+from smoll.load.rename import move_source
 from smoll.load.stream import load_stream, load_together
 from smoll.load.table import LoadContext, prepare_schemas
 from smoll.model import StreamRef, StreamResult, TableRef
@@ -108,6 +109,9 @@ def load_sources(
         After every load was interrupted and rolled back.
     """
     prepare_schemas(connection, [plan for job in jobs for plan in job.plans])
+    for job in jobs:
+        for text in move_source(connection, job.name, job.source.was, job.plans) if job.source.was else ():
+            emit(Message(text))
     loading = _Loading(root, tmp, run, reload, span, before_commit, emit)
     with ThreadPoolExecutor(min(_MOST_SOURCES, max(len(jobs), 1)), "load") as pool, _ticking(loading):
         futures = [pool.submit(_load_source, loading, connection.cursor(), job) for job in jobs]

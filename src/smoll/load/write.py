@@ -152,8 +152,9 @@ def _append_new(
     """Add the rows at or beyond the cursor that the table does not have yet.
 
     Rows between the bound that was read from and the table's highest value, and rows without one, are read every
-    time. As many of them as the table holds are left out, so that equal rows are neither lost nor doubled. A column
-    that came or went since tells no row from another: the table has NULL there, or the source has nothing.
+    time. As many of them as the table holds are left out, so that equal rows are neither lost nor doubled; so is what
+    lies below the bound, where a source gives more than it was asked for. A column that came or went since tells no
+    row from another: the table has NULL there, or the source has nothing.
     """
     read = stage(connection, parts, rows)
     if context.span:
@@ -168,7 +169,7 @@ def _append_new(
     count = f"row_number() OVER (PARTITION BY {listed}) AS {_COUNT}"
     equal = " AND ".join(f"again.{name} IS NOT DISTINCT FROM seen.{name}" for name in (*common, _COUNT))
     select = f"""
-        WITH again AS (SELECT *, {count} FROM {STAGE} WHERE {known}),
+        WITH again AS (SELECT *, {count} FROM {STAGE} WHERE {known} AND ({cursor} IS NULL OR {since})),
         seen AS (SELECT {listed}, {count} FROM {plan.table.sql} WHERE {cursor} IS NULL OR {since})
         SELECT * FROM {STAGE} WHERE {known} IS NOT TRUE
         UNION ALL BY NAME

@@ -92,6 +92,13 @@ class Resources(Section):
     )
 
 
+def _check_former_names(sources: Mapping[str, Source]) -> Mapping[str, Source]:
+    for name, source in sources.items():
+        if source.was in sources:
+            raise complaint(f"{name} was {source.was}, and there is a source {source.was}", "remove one, or `was`")
+    return sources
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a configuration comes from, and what of it must never be shown."""
@@ -136,6 +143,7 @@ class ProjectConfig(Section):
     )
     sources: Annotated[
         Mapping[Annotated[str, AfterValidator(_check_source_name)], Source],
+        AfterValidator(_check_former_names),
         AfterValidator(freeze),
         BeforeValidator(_with_schemas),
     ] = Field(

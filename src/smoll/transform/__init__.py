@@ -2,6 +2,6 @@
 
 from smoll.transform.dbt import HOOK, Dbt, open_dbt
 from smoll.transform.graph import Graph, GraphNode
-from smoll.transform.sources_file import sources_file, write_sources_file
+from smoll.transform.sources_file import SourceTable, sources_file, write_sources_file
 
-__all__ = ["HOOK", "Dbt", "Graph", "GraphNode", "open_dbt", "sources_file", "write_sources_file"]
+__all__ = ["HOOK", "Dbt", "Graph", "GraphNode", "SourceTable", "open_dbt", "sources_file", "write_sources_file"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smoll.connector import StreamPlan
 from smoll.errors import StateError
 from smoll.model import TableRef
 from smoll.transform.profile import read_yaml
@@ -16,8 +16,17 @@ NAME = "_smoll_sources.yml"
 _HEAD = "# Written by smoll before every run, from smoll.yml. Do not edit; keep it out of git.\n"
 
 
-def write_sources_file(folder: Path, plans: Sequence[StreamPlan]) -> None:
-    """Write the dbt sources of `plans` into the project's first model path, leaving out those it declares itself.
+@dataclass(frozen=True)
+class SourceTable:
+    """A table that dbt is told of: smoll's name of its source, where it lies, and what to say of it."""
+
+    source: str
+    table: TableRef
+    description: str
+
+
+def write_sources_file(folder: Path, tables: Sequence[SourceTable]) -> None:
+    """Write `tables` as dbt sources into the project's first model path, leaving out those it declares itself.
 
     Raises
     ------
@@ -25,11 +34,11 @@ def write_sources_file(folder: Path, plans: Sequence[StreamPlan]) -> None:
         The file cannot be written.
     """
     declared = {table for pair in _declared(folder) for table in pair}
-    sources: dict[str, list[StreamPlan]] = {}
-    for plan in plans:
-        named = TableRef(plan.ref.source, plan.table.name)
-        if plan.table not in declared and named not in declared:
-            sources.setdefault(plan.ref.source, []).append(plan)
+    sources: dict[str, list[SourceTable]] = {}
+    for entry in tables:
+        named = TableRef(entry.source, entry.table.name)
+        if entry.table not in declared and named not in declared:
+            sources.setdefault(entry.source, []).append(entry)
     _write_if_changed(sources_file(folder), _HEAD + _render(sources) if sources else "")
 
 
@@ -52,15 +61,15 @@ def declared_sources(folder: Path) -> dict[TableRef, TableRef]:
     return {TableRef(table.schema.lower(), table.name.lower()): named for table, named in _declared(folder)}
 
 
-def _render(sources: dict[str, list[StreamPlan]]) -> str:
+def _render(sources: dict[str, list[SourceTable]]) -> str:
     """JSON is YAML: every name is quoted right, whatever it holds."""
     listed = [
         {
             "name": source,
-            "schema": plans[0].table.schema,
-            "tables": [{"name": plan.table.name, "description": f"Loaded by smoll ({plan.mode})."} for plan in plans],
+            "schema": tables[0].table.schema,
+            "tables": [{"name": entry.table.name, "description": entry.description} for entry in tables],
         }
-        for source, plans in sources.items()
+        for source, tables in sources.items()
     ]
     return json.dumps({"version": 2, "sources": listed}, indent=2, ensure_ascii=False) + "\n"
 
