@@ -276,3 +276,32 @@ def test_two_thousand_columns_are_a_table(make_project: MakeProject) -> None:
     assert types(project) == {name: "BIGINT" if index % 2 else "VARCHAR" for index, name in enumerate(names)}
     ((first, last),) = raw(project, "SELECT column_0, column_1999 FROM raw_s.t")
     assert (first, last) == ("text 0", 1999)
+
+
+@pytest.mark.parametrize(
+    ("options", "content", "expected"),
+    [
+        ({"quote": "'"}, "id,x\n1,'a,b'\n2,it''s\n3,'it''s'\n", [(1, "a,b"), (2, "it''s"), (3, "it's")]),
+        ({"escape": "\\"}, 'id,x\n1,"a \\"b\\", c"\n2,"d\\\\"\n', [(1, 'a "b", c'), (2, "d\\")]),
+        ({"quote": ""}, 'id,x\n1,"a\n2,b"c"\n', [(1, '"a'), (2, 'b"c"')]),
+    ],
+)
+def test_other_quotes(
+    make_project: MakeProject, options: dict[str, str], content: str, expected: list[tuple[int, str]]
+) -> None:
+    project = make_project(files_yml(on_bad_row="quarantine", **options), {"data/t.csv": content + "4\n"})
+
+    stream = load(project)
+
+    assert (stream.rows, stream.rejected) == (len(expected), 1)
+    assert rows(project) == expected
+
+
+def test_the_delimiter_that_was_found_is_kept(make_project: MakeProject) -> None:
+    project = make_project(files_yml("data/*.csv", mode="append"), {"data/1.csv": "id;x\n1;a,b\n"})
+    load(project)
+    write(project.config.root, {"data/2.csv": "id;x,y,z\n2;c\n"})
+
+    load(project)
+
+    assert raw(project, 'SELECT id, x, "x,y,z" FROM raw_s.t ORDER BY id') == [(1, "a,b", None), (2, None, "c")]

@@ -86,13 +86,13 @@ def find_delimiter(plan: StreamPlan, kind: str, head: str, remembered: str | Non
     said = _SEP.match(head)
     if said:
         return said[1]
-    return max(_DELIMITERS, key=lambda delimiter: _fitness(head, delimiter))
+    return max(_DELIMITERS, key=lambda delimiter: _fitness(head, delimiter, options))
 
 
-def _fitness(head: str, delimiter: str) -> tuple[bool, int]:
+def _fitness(head: str, delimiter: str, options: FileStream) -> tuple[bool, int]:
     """How well a delimiter splits a header: into most names, and none of them with half a pair of quotes."""
-    names = _first_record(head, delimiter)
-    return not any('"' in name for name in names), len(names)
+    names = _first_record(head, delimiter, options)
+    return not any(options.quote and options.quote in name for name in names), len(names)
 
 
 def _read_head(plan: StreamPlan, file: DataFile) -> str:
@@ -116,8 +116,14 @@ def _read_head(plan: StreamPlan, file: DataFile) -> str:
     return "".join(lines)
 
 
-def _first_record(head: str, delimiter: str) -> list[str]:
-    reader = csv.reader(head.splitlines(keepends=True), delimiter=delimiter, quotechar='"')
+def _first_record(head: str, delimiter: str, options: FileStream) -> list[str]:
+    lines = head.splitlines(keepends=True)
+    if not options.quote:
+        return next(csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE), [])
+    escape = options.escape if options.escape != options.quote else None
+    reader = csv.reader(
+        lines, delimiter=delimiter, quotechar=options.quote, escapechar=escape, doublequote=escape is None
+    )
     return next(reader, [])
 
 
@@ -130,19 +136,27 @@ def _describe(plan: StreamPlan, file: DataFile, head: str, delimiter: str) -> tu
     said = _SEP.match(head)  # Excel writes such a line, and hides it again
     if said:
         head = head[said.end() :]
-    dialect = Dialect(delimiter, encoding=options.encoding, header=options.header, skip=1 if said else 0)
+    dialect = Dialect(
+        delimiter,
+        quote=options.quote,
+        escape=options.escape or options.quote,
+        encoding=options.encoding,
+        header=options.header,
+        skip=1 if said else 0,
+    )
     first = header_record(head, dialect)[0]
     broken = options.encoding == "utf-16" or (not options.header and ("\n" in first or "\r" in first))
-    return tuple(_header(plan, file, head, delimiter)), dialect, broken
+    return tuple(_header(plan, file, head, dialect)), dialect, broken
 
 
-def _header(plan: StreamPlan, file: DataFile, head: str, delimiter: str) -> list[str]:
-    record, problem = header_record(head, Dialect(delimiter))
+def _header(plan: StreamPlan, file: DataFile, head: str, dialect: Dialect) -> list[str]:
+    delimiter = dialect.delimiter
+    record, problem = header_record(head, dialect)
     if not is_text(record):
         raise stream_error(plan, f"{file.name}, line 1: not {plan.options.encoding}.", "Set `encoding: latin-1`.")
     if problem or "\0" in record:
         raise stream_error(plan, f"{file.name}, line 1: {problem or 'a NUL character'}.", "Mend the header.")
-    names = _first_record(record, delimiter)
+    names = _first_record(record, delimiter, plan.options)
     if not plan.options.header:
         return [f"column{index}" for index in range(len(names))]
     names = [name.strip() or f"column{index}" for index, name in enumerate(names)]

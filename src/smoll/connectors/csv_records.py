@@ -95,7 +95,7 @@ def read_records(lines: Iterator[str], dialect: Dialect, width: int) -> Iterator
     width
         How many values a record has.
     """
-    measure = _Measure(dialect)
+    measure = _Measure(dialect) if dialect.quote else None
     ahead: deque[str] = deque()
     number, first = 0, True
     while (line := ahead.popleft() if ahead else next(lines, None)) is not None:
@@ -103,7 +103,7 @@ def read_records(lines: Iterator[str], dialect: Dialect, width: int) -> Iterator
         if number <= dialect.skip:
             continue
         body, problem, begun = line.rstrip("\r\n"), "", number
-        if dialect.quote and dialect.quote in line:
+        if measure and dialect.quote in line:
             body, count, problem, taken = measure.record(line, lines, ahead)
             number += taken
         else:
@@ -125,7 +125,7 @@ def header_record(head: str, dialect: Dialect) -> tuple[str, str]:
     """The text of the first record of some lines, and what is wrong with it or ""."""
     lines = iter(io.StringIO(head, newline=""))
     line = next(lines, "")
-    if dialect.quote not in line:
+    if not dialect.quote or dialect.quote not in line:
         return line.rstrip("\r\n"), ""
     text, _, problem, _ = _Measure(dialect).record(line, lines, deque())
     return text, problem

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,12 @@ _COMPRESSIONS = (".gz", ".zst", ".zstd")
 _RACY_NS = 50_000_000
 _COARSE_NS = 2_000_000_000
 _READING = ("format", "delimiter", "header", "encoding", "null_values")
-_READING_LATER = ("sheet", "header_row")  # they count where they are set: older states do not know them
+_READING_LATER = (
+    "sheet",
+    "header_row",
+    "quote",
+    "escape",
+)  # they count where they are set: older states do not know them
 
 
 def discover(
@@ -153,11 +159,17 @@ def extract(plan: StreamPlan, source: FilesSource, reading: Reading) -> Extract:
     forgotten = set(known.files) if whole else set(gone) if plan.deletes != "ignore" else set()
     fingerprints = {name: value for name, value in known.files.items() if name not in forgotten}
     fingerprints |= {file.name: [] if _racy(file, started) else list(file.fingerprint) for file in chosen}
-    parts = _parts(plan, chosen, reading.connection)
+    remembered = None if reread else state.get("delimiter")
+    parts = _parts(plan, chosen, reading.connection, remembered)
     return Extract(
         parts=parts,
         explain=lambda error: _explain(plan, chosen, error),
-        state={"files": fingerprints, "reading": meaning, **_holders(catch, known, places, fingerprints)},
+        state={
+            "files": fingerprints,
+            "reading": meaning,
+            **_delimiter(plan, chosen, remembered),
+            **_holders(catch, known, places, fingerprints),
+        },
         replaces=tuple(file.name for file in chosen),
         gone=tuple(gone),
         complete=whole,
@@ -332,13 +344,24 @@ def _verify(files: Sequence[DataFile]) -> None:
             raise LoadError(f"{file.name} changed while it was read.", hint="Run again when it is complete.")
 
 
-def _parts(plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBPyConnection) -> tuple[Part, ...]:
+def _delimiter(plan: StreamPlan, files: Sequence[DataFile], remembered: str | None) -> dict[str, str]:
+    """What state keeps of how the stream's CSV is written, so that no later header decides otherwise."""
+    first = next((file for file in files if file.format == "csv"), None)
+    if plan.options.delimiter or (first is None and remembered is None):
+        return {}
+    found = remembered if first is None else csv_files.delimiter_of(plan, "csv", first, remembered)
+    return {"delimiter": found} if found else {}
+
+
+def _parts(
+    plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBPyConnection, remembered: str | None = None
+) -> tuple[Part, ...]:
     """Group files that can be scanned by one SELECT: of one format, with the same columns in the same order."""
     parts: list[Part] = []
     for (kind, partitions), members in groupby(files, key=lambda file: (file.format, partitions_of(file.name))):
         group, found = list(members), list[Part]()
         if kind in ("csv", "tsv"):
-            found += csv_files.parts(plan, kind, group, connection)
+            found += csv_files.parts(plan, kind, group, connection, remembered)
         elif kind == "parquet":
             found += _parquet_parts(plan, group, connection)
         elif kind == "excel":
@@ -380,7 +403,20 @@ def _parquet_parts(plan: StreamPlan, files: Sequence[DataFile], connection: Duck
         names = ", ".join(quote(column.name) for column in columns)
         scan = f"read_parquet({paths_sql(group)}, filename = '__smoll_path', hive_partitioning = false)"
         sql = f"SELECT {names}, {file_name_sql(group)} AS {quote(FILE_COLUMN)} FROM {scan}"
-        yield Part(sql, columns, f"{plan.ref}: {label(group)}")
+        records = partial(_parquet_records, group, connection)
+        yield Part(
+            sql,
+            columns,
+            f"{plan.ref}: {label(group)}",
+            tuple(file.name for file in group),
+            records=partial(partial, records),
+        )
+
+
+def _parquet_records(files: Sequence[DataFile], connection: DuckDBPyConnection) -> int:
+    """The number of rows by the files' own footers."""
+    row = connection.execute(f"SELECT sum(num_rows) FROM parquet_file_metadata({paths_sql(files)})").fetchone()
+    return int(row[0]) if row else 0
 
 
 def _parquet_columns(plan: StreamPlan, file: DataFile, connection: DuckDBPyConnection) -> tuple[PartColumn, ...]:

@@ -55,6 +55,7 @@ _AMONG = {
 
 
 _CHUNK, _BLANKS = 1 << 20, b" \t\r\n\xef\xbb\xbf"
+_PACKED = (".gz", ".zst", ".zstd")
 _LARGEST_OBJECT = 16 * 1024**2
 _LONG_FRACTION = "|".join(
     [*(f"[0-9]{{{digits}}}[.][0-9]{{{16 - digits}}}" for digits in range(1, 16)), "[0-9]{16}[eE]", "[eE][-+]?[0-9]{3}"]
@@ -108,7 +109,7 @@ def _part(
             raise
         return broken
     if not structure:
-        return Part(empty, (), text, names)
+        return Part(empty, (), text, names, records=lambda: _begin_count(files, 0), salvage=salvage)
     columns = tuple(
         PartColumn(key, None, _NUMBERS) if key in quoted and shape == "VARCHAR" else _column(key, shape)
         for key, shape in structure.items()
@@ -146,7 +147,7 @@ class _TooLarge(Exception):
 
 def _begin_count(files: Sequence[DataFile], records: int) -> Callable[[], int]:
     """The count is that of another pass over the file; compressed files are checked beside it."""
-    packed = [file.path for file in files if file.path.suffix.lower() == ".gz"]
+    packed = [file.path for file in files if file.path.suffix.lower() in _PACKED]
     whole = begin_reading(packed)
     return lambda: records if whole() else -1
 
@@ -169,7 +170,7 @@ def _ends(file: DataFile) -> tuple[bytes, bytes]:
         with open_text(file.path, "utf-8") as text:
             binary = cast(io.BufferedIOBase, text.buffer)
             first = binary.read(_CHUNK).lstrip(_BLANKS)[:1]
-            if file.path.suffix.lower() not in (".gz", ".zst", ".zstd"):
+            if file.path.suffix.lower() not in _PACKED:
                 binary.seek(max(0, file.size - _CHUNK))
             else:
                 binary.seek(0)
@@ -254,13 +255,13 @@ def _salvage(plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBPyCo
     records = bad = longest = largest = 0
     takes = partial(_takes, connection)
     quoted: set[str] = set()
-    try:
-        for file in files:
+    for file in files:
+        try:
             for _, text, _ in read_records(file.path, takes):
                 quoted.update(long_fractions(text))
                 largest = max(largest, len(text))
-    except DAMAGE as error:
-        raise damaged(str(plan.ref), error) from error
+        except DAMAGE as error:
+            raise damaged(f"{plan.ref}: {file.name}", error) from error
     with rejected.open("w", encoding="utf-8") as output:
         for number, file in enumerate(files):
             copy = scratch / f"{number:06}.ndjson"

@@ -106,8 +106,19 @@ class FileStream(CursorStream):
     )
     delimiter: str | None = Field(
         default=None,
-        description="CSV only: the character between two values. Default: found by looking at the file.",
+        description="CSV only: the character between two values. Default: found by looking at the header of the first "
+        "file, and kept from then on.",
         examples=[";"],
+    )
+    quote: str = Field(
+        default='"',
+        description="CSV only: the character around values that hold delimiters or line ends; empty for none.",
+        examples=["'"],
+    )
+    escape: str | None = Field(
+        default=None,
+        description="CSV only: the character before a quote that belongs to a value. Default: the quote, doubled.",
+        examples=["\\"],
     )
     header: Flag = Field(
         default=True,
@@ -194,7 +205,7 @@ class FileStream(CursorStream):
             raise complaint(f"{info.field_name} is for Excel files", f"remove {info.field_name} or the format")
         return value
 
-    @field_validator("delimiter", "header", "encoding", "null_values")
+    @field_validator("delimiter", "quote", "escape", "header", "encoding", "null_values")
     @classmethod
     def _only_csv(cls, value: Any, info: ValidationInfo) -> Any:
         if info.data.get("format") not in (None, "csv", "tsv"):
@@ -215,6 +226,15 @@ class FileStream(CursorStream):
             hint = r'a tab is "\t", in double quotes' if delimiter == r"\t" else 'for example ";"'
             raise complaint(f"the delimiter must be one character, got {delimiter!r}", hint)
         return delimiter
+
+    @field_validator("quote", "escape")
+    @classmethod
+    def _at_most_one_character(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and (len(value) > 1 or value in ("\n", "\r") or value == info.data.get("delimiter")):
+            raise complaint(f"the {info.field_name} must be one character, and not the delimiter, got {value!r}")
+        if info.field_name == "escape" and value is not None and not (value and info.data.get("quote")):
+            raise complaint("an escape needs a quote, and must be one character", "remove escape, or set quote")
+        return value
 
 
 def _check_file_streams(streams: Mapping[str, FileStream]) -> Mapping[str, FileStream]:
