@@ -287,7 +287,7 @@ def test_two_thousand_columns_are_a_table(make_project: MakeProject) -> None:
     ],
 )
 def test_other_quotes(
-    make_project: MakeProject, options: dict[str, str], content: str, expected: list[tuple[int, str]]
+    make_project: MakeProject, options: dict[str, Any], content: str, expected: list[tuple[int, str]]
 ) -> None:
     project = make_project(files_yml(on_bad_row="quarantine", **options), {"data/t.csv": content + "4\n"})
 
