@@ -7,9 +7,9 @@ import sqlite3
 from typing import Any
 
 import pytest
-from load.test_transaction import run_and_kill
 
 import smoll
+from load.test_transaction import run_and_kill
 from support import MakeProject, files_yml, load, raw, refused, reopen, sql_yml, types, write
 
 URL = "sqlite:///data/shop.db"
