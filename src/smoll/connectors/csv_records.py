@@ -131,6 +131,11 @@ def header_record(head: str, dialect: Dialect) -> tuple[str, str]:
     return text, problem
 
 
+def size_of(text: str) -> int:
+    """The length of a text in bytes of UTF-8."""
+    return len(text) if text.isascii() else len(text.encode(errors="surrogateescape"))
+
+
 def is_text(text: str) -> bool:
     """False where the text holds bytes that are not in the encoding."""
     try:
@@ -215,7 +220,7 @@ def survey(path: Path, dialect: Dialect, width: int) -> Survey:
             records += 1
             bad += problem != ""
             if len(text) > longest:
-                longest = len(text) if text.isascii() else max(longest, len(text.encode(errors="replace")))
+                longest = max(longest, size_of(text))
         ends = file.newlines
     return Survey(records, bad, longest, isinstance(ends, tuple))
 

@@ -2,8 +2,8 @@
 
 DuckDB's typed JSON reader is not used: it turns 1.5 into 2 and true into 1 in a BIGINT column, and drops keys
 that its sample did not hold. Here one pass finds all keys with the kinds of their values, a second one reads
-each value as JSON text. A number with a fraction is a double there: one that has more digits than a double holds is
-refused. Whole numbers keep every digit.
+each value as text. A number with a fraction is a double there: one that has more digits than a double holds is quoted
+first, or refused. Whole numbers keep every digit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from smoll.connector import FILE_COLUMN, SCALARS, Damage, Part, PartColumn, StreamPlan
-from smoll.connectors.csv_records import DAMAGE, begin_reading, damaged, open_text, readable, rejected_sql
+from smoll.connectors.csv_records import DAMAGE, begin_reading, damaged, open_text, readable, rejected_sql, size_of
 from smoll.connectors.data_file import (
     DataFile,
     file_name_sql,
@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 
 _NUMBERS = ("BIGINT", "DOUBLE", "DECIMAL", "VARCHAR")
 _DATES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "VARCHAR")
-_FRACTION_KIND = "DOUBLE"
-_WHOLE_KINDS = {"UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT"}
+_NUMBER_KINDS = {"UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOUBLE"}
 _KEYS = "__smoll_keys"
 _FIRST_RECORDS = 1000
 _KEYS_AT_ONCE = 100
@@ -108,8 +107,8 @@ def _part(
         PartColumn(key, None, _NUMBERS) if key in quoted and kinds == {"VARCHAR"} else _column(key, kinds)
         for key, kinds in look.kinds.items()
     )
-    selected = ", ".join(_value_sql(column, look.kinds[column.name]) for column in columns)
-    declared = ", ".join(f"{literal(column.name)}: 'JSON'" for column in columns)
+    selected = ", ".join(quote(column.name) for column in columns)
+    declared = ", ".join(f"{literal(column.name)}: {literal(column.type or 'VARCHAR')}" for column in columns)
     scan = (
         f"read_json({paths_sql(files)}, {_style(kind, largest)}, records = true, columns = {{{declared}}}, "
         "filename = '__smoll_path', hive_partitioning = false)"
@@ -300,7 +299,7 @@ def _salvage(plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBPyCo
         try:
             for _, text, _ in read_records(file.path, takes):
                 quoted.update(long_fractions(text))
-                largest = max(largest, len(text))
+                largest = max(largest, size_of(text))
         except DAMAGE as error:
             raise damaged(f"{plan.ref}: {file.name}", error) from error
     with rejected.open("w", encoding="utf-8") as output:
@@ -326,7 +325,7 @@ def _salvage(plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBPyCo
                 raise damaged(f"{plan.ref}: {file.name}", error) from error
             found.append(replace(file, path=copy, size=copy.stat().st_size))
     part = (
-        _part(plan, "ndjson", found, connection, careful=True, quoted=quoted, largest=4 * largest + 16)
+        _part(plan, "ndjson", found, connection, careful=True, quoted=quoted, largest=largest + 1)
         if records > bad
         else None
     )
@@ -339,20 +338,8 @@ def _column(key: str, kinds: Set[str]) -> PartColumn:
     """Nested values, and keys whose values are of several kinds, stay JSON."""
     if not kinds:
         return PartColumn(key, None, SCALARS)
-    if kinds <= _WHOLE_KINDS | {_FRACTION_KIND}:
+    if kinds <= _NUMBER_KINDS:
         return PartColumn(key, None, _NUMBERS)
     if kinds == {"BOOLEAN"}:
         return PartColumn(key, None, ("BOOLEAN", "VARCHAR"))
     return PartColumn(key, None, _DATES) if kinds == {"VARCHAR"} else PartColumn(key, "JSON")
-
-
-def _value_sql(column: PartColumn, kinds: Set[str]) -> str:
-    """A value's own text. A fraction was a double already: its text is the one that DuckDB's cast gives back."""
-    name = quote(column.name)
-    if column.type is not None:
-        return name
-    text = f"{name} ->> '$'"
-    if _FRACTION_KIND in kinds:
-        fraction = f"regexp_matches({text}, '[.eEnN]')"
-        text = f"CASE WHEN {fraction} THEN CAST(CAST({text} AS DOUBLE) AS VARCHAR) ELSE {text} END"
-    return f"{text} AS {name}"
