@@ -48,8 +48,8 @@ def good_rows(plan: StreamPlan, context: LoadContext, shape: Shape, part: Part) 
 
 def key_rows(plan: StreamPlan, shape: Shape, part: Part) -> str:
     """A SELECT of a part's key columns alone, as the table has them; a key that does not fit is none of the table's."""
-    keys = {shape.names[key.lower()] for key in plan.key}
-    cells = [cell for cell in _cells(plan, shape, part) if cell.name in keys]
+    keys = {shape.names[key.lower()].lower() for key in plan.key}
+    cells = [cell for cell in _cells(plan, shape, part) if cell.name.lower() in keys]
     values = ", ".join(f"{cell.value} AS {quote(cell.name)}" for cell in cells)
     conditions = _conditions(cells)
     return f"SELECT {values} FROM (SELECT {', '.join(_read(cells))} FROM ({part.sql}))" + (
@@ -60,12 +60,16 @@ def key_rows(plan: StreamPlan, shape: Shape, part: Part) -> str:
 def bad_rows(plan: StreamPlan, shape: Shape, part: Part, *, frozen: bool = False) -> str | None:
     """A SELECT of the rows that `good_rows` leaves out; None where there can be none.
 
-    With `frozen` only of those that miss the type of a frozen column.
+    With `frozen` only of those that miss the type of a frozen column; a key without a value misses none.
 
     Its columns are `RECORD`, ``file`` (NULL where the stream has none), ``column_name`` and ``reason`` of the first
     misfit in the row, and ``raw``, the values as JSON; ``raw`` is NULL where the part can be asked for the text.
     """
-    cells = [cell for cell in _cells(plan, shape, part) if not frozen or cell.name.lower() in shape.frozen]
+    cells = [
+        cell
+        for cell in _cells(plan, shape, part, keyed=not frozen)
+        if not frozen or cell.name.lower() in shape.frozen
+    ]
     conditions = _conditions(cells)
     if not conditions:
         return None
@@ -82,13 +86,13 @@ def bad_rows(plan: StreamPlan, shape: Shape, part: Part, *, frozen: bool = False
     )
 
 
-def _cells(plan: StreamPlan, shape: Shape, part: Part) -> list[_Cell]:
+def _cells(plan: StreamPlan, shape: Shape, part: Part, *, keyed: bool = True) -> list[_Cell]:
     own = {
         shape.names[column.name.lower()].lower(): column
         for column in part.columns
         if column.name.lower() in shape.names
     }
-    keys = {shape.names[key.lower()].lower() for key in plan.key if key.lower() in shape.names}
+    keys = {shape.names[key.lower()].lower() for key in plan.key if keyed and key.lower() in shape.names}
     return [
         _cell(number, name, kind, own.get(name.lower()), shape, name.lower() in keys)
         for number, (name, kind) in enumerate(shape.columns.items())
