@@ -365,3 +365,15 @@ def test_a_json_value_of_10_mb_is_loaded(make_project: MakeProject, suffix: str)
     load(project)
 
     assert raw(project, "SELECT id, length(name) FROM raw_s.t ORDER BY id") == [(1, 10_000_000), (2, 1)]
+
+
+@pytest.mark.parametrize("content", ["{", "x", "1"])
+def test_one_character_of_ndjson_is_a_record(make_project: MakeProject, content: str) -> None:
+    """DuckDB reads nothing of such a file, and says nothing."""
+    files: dict[str, str | bytes] = {"data/1.ndjson": '{"id": 1}\n', "data/2.ndjson": content}
+    project = make_project(files_yml("data/*.ndjson", on_bad_row="quarantine"), files)
+
+    stream = load(project)
+
+    assert (stream.rows, stream.rejected) == (1, 1)
+    assert raw(project, "SELECT _smoll_file, line, raw FROM raw_s.t__rejected") == [("data/2.ndjson", 1, content)]

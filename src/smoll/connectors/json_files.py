@@ -49,6 +49,8 @@ _FIRST_RECORDS = 1000
 _KEYS_AT_ONCE = 100
 _CHUNK, _BLANKS = 1 << 20, b" \t\r\n\xef\xbb\xbf"
 _PACKED = (".gz", ".zst", ".zstd")
+_TINY = 100
+"""Bytes of the largest file that can hold one character, however it is packed."""
 _LARGEST_OBJECT = 16 * 1024**2
 _LONG_FRACTION = "|".join(
     [*(f"[0-9]{{{digits}}}[.][0-9]{{{16 - digits}}}" for digits in range(1, 16)), "[0-9]{16}[eE]", "[eE][-+]?[0-9]{3}"]
@@ -93,6 +95,8 @@ def _part(
     try:
         if kind == "json":
             _refuse_open_array(plan, files)
+        elif by_lines and any(_is_one_character(plan, file) for file in files):
+            return broken  # DuckDB would read nothing of it, and say nothing
         look = _look(plan, kind, files, connection, careful, largest)
     except _TooLarge:
         largest = max(file.size for file in files) + 1
@@ -153,6 +157,16 @@ def _refuse_open_array(plan: StreamPlan, files: Sequence[DataFile]) -> None:
         if first == b"[" and last != b"]":
             message = f"{file.name}: malformed JSON: the array is not closed."
             raise stream_error(plan, message, "The file broke off; fetch or write it anew. No row was loaded.")
+
+
+def _is_one_character(plan: StreamPlan, file: DataFile) -> bool:
+    if file.size > _TINY:
+        return False
+    try:
+        with open_text(file.path, "utf-8") as text:
+            return len(text.read(2)) == 1
+    except (*DAMAGE, ValueError) as error:
+        raise damaged(f"{plan.ref}: {file.name}", error) from error
 
 
 def _ends(file: DataFile) -> tuple[bytes, bytes]:
