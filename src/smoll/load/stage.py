@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 STAGE = "__smoll_stage"
 _SEEN = "__smoll_seen"
+_PLACE = "__smoll_place"
 
 RowsOf = Callable[[Part], str]
 """Gives the SELECT of a part's rows, as the table has them."""
 
 
 def stage(connection: DuckDBPyConnection, parts: Sequence[Part], rows: RowsOf) -> int:
-    """Read all parts into `STAGE`. Its ``rowid`` is the order read. Returns the number of rows."""
+    """Read all parts into `STAGE`, in order. Returns the number of rows."""
     connection.execute(f"DROP TABLE IF EXISTS {STAGE}")
     count = 0
     for part in parts:
@@ -47,10 +48,12 @@ def keep_last(connection: DuckDBPyConnection, plan: StreamPlan, shape: Shape) ->
     row = connection.execute(twice).fetchone()
     if not row or not row[0]:
         return
-    order = f"{shape.quoted(plan.cursor)} DESC NULLS LAST, rowid DESC" if plan.cursor else "rowid DESC"
-    number = f"row_number() OVER (PARTITION BY {keys} ORDER BY {order})"
-    losers = f"SELECT id FROM (SELECT rowid AS id, {number} AS place FROM {STAGE}) WHERE place > 1"
-    connection.execute(f"DELETE FROM {STAGE} WHERE rowid IN ({losers})")
+    # Not by DuckDB's rowid: a source may have a column of that name, which hides it.
+    order = f"{shape.quoted(plan.cursor)} DESC NULLS LAST, {_PLACE} DESC" if plan.cursor else f"{_PLACE} DESC"
+    placed = f"SELECT *, row_number() OVER () AS {_PLACE} FROM {STAGE}"
+    last = f"SELECT {_PLACE} FROM ({placed}) QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
+    kept = f"SELECT * EXCLUDE ({_PLACE}) FROM ({placed}) WHERE {_PLACE} IN ({last})"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {STAGE} AS {kept}")
 
 
 def drop_older(connection: DuckDBPyConnection, plan: StreamPlan, shape: Shape, where: str) -> None:
