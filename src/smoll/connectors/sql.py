@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from smoll.project import SqlSource
 
 
+_TIMES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
+
+
 def _dialect(source: SqlSource) -> Any:
     return sqlite if source.url.get_secret_value().startswith("sqlite") else postgres
 
@@ -187,7 +190,7 @@ def _bounds(
     if reading.since is not None or reading.until is not None:
         limits = [(">=", reading.since), ("<", reading.until)]
         clauses = [
-            f"{name} {sign} {dialect.cursor_literal(column, _checked(plan, column, limit))}"
+            f"{name} {sign} {dialect.cursor_literal(column, _checked(plan, column, limit, reading.connection))}"
             for sign, limit in limits
             if limit is not None
         ]
@@ -198,8 +201,19 @@ def _bounds(
     return columns, _Bounds(f" WHERE {name} >= {dialect.cursor_literal(column, since)} OR {name} IS NULL", since)
 
 
-def _checked(plan: StreamPlan, column: PartColumn, value: str) -> str:
-    """A limit that the user gave, if it can be a value of the cursor."""
+def _checked(plan: StreamPlan, column: PartColumn, value: str, connection: DuckDBPyConnection) -> str:
+    """A limit that the user gave, if it can be a value of the cursor.
+
+    A time without a zone is UTC, as the load takes it; the database would take it in a zone of its own.
+    """
+    import duckdb
+
+    if column.type in _TIMES:
+        try:
+            row = connection.execute(f"SELECT CAST({literal(value)} AS {column.type})::VARCHAR").fetchone()
+        except duckdb.ConversionException as error:
+            raise LoadError(f"{plan.ref}: {value!r} is no {column.type}, and the cursor {column.name!r} is.") from error
+        return str(row[0]) if row else value
     is_number = column.type is None or is_numeric(column.type)
     try:
         if is_number and column.among != ("VARCHAR",):

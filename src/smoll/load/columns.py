@@ -113,6 +113,8 @@ def resolve(
         brought = {name: column for name, column in brought.items() if name not in left_out}
         bound = {name: kinds[key] for name in brought if (key := names[name.lower()].lower()) in kinds}
     names = {name.lower(): names[name.lower()] for name in brought}
+    if stored and not brought:  # JSON without a record: what is there goes by these names all the same
+        names = target_names(plan, [*plan.key, *([plan.cursor] if plan.cursor else [])], context)
     # Where a column of text has no value yet, its type was only a guess.
     known = {
         name.lower(): kind

@@ -173,7 +173,8 @@ def _insert(connection: DuckDBPyConnection, plan: StreamPlan, context: LoadConte
     """Add rejected rows. One that a cursor made to be read again is there once, as of its newest load."""
     table, names = rejected_table(plan.table), context.source.metadata
     if plan.by_cursor:
-        connection.execute(f"DELETE FROM {table.sql} WHERE raw IN (SELECT raw FROM ({rows}))")
+        again = f"raw IN (SELECT raw FROM ({rows})) AND {quote(names.load_id)} <> {context.run}"
+        connection.execute(f"DELETE FROM {table.sql} WHERE {again}")
     stamp = context.started.strftime("%Y-%m-%d %H:%M:%S.%f")
     file = f"file AS {quote(names.file)}, " if plan.has_files else ""
     connection.execute(

@@ -15,7 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoll.connector import Connector, Damage, Extract, ExtractAll, Part, Reading, StreamPlan, apply_naming
+from smoll.connector import (
+    FILE_COLUMN,
+    Connector,
+    Damage,
+    Extract,
+    ExtractAll,
+    Part,
+    Reading,
+    StreamPlan,
+    apply_naming,
+)
 from smoll.errors import Interrupted, LoadError, SmollError
 from smoll.load.columns import Shape, resolve
 from smoll.load.guard import refuse_shrink
@@ -201,8 +211,8 @@ def write_extract(
         remove_gone(connection, plan, context, extract)
         loaded = _Loaded(0, 0, 0, Shape({}, {}, {}))
     extract.verify()
-    if anew or plan.mode == "replace":
-        refuse_shrink(plan, before, count_rows(connection, plan.table))
+    if anew or (plan.mode in ("replace", "append") and not context.span):  # a changed file may have lost its rows
+        refuse_shrink(plan, before, count_live(connection, plan, context))
     notes = [*extract.notes, *loaded.shape.notes]
     total = count_rows(connection, plan.table)
     if anew and before:
@@ -213,7 +223,8 @@ def write_extract(
     if loaded.rejected and plan.deletes != "ignore":
         notes.append("rows were rejected, so no row was taken for deleted in this load")
     result = _result(connection, plan, "loaded", notes, begun, loaded)
-    state = {**extract.state, **_cursor_state(connection, plan, context), "key": list(plan.key), "run": context.run}
+    cursor = _cursor_state(connection, plan, context, anew=anew)
+    state = {**extract.state, **cursor, "key": list(plan.key), "run": context.run}
     write_state(connection, plan, context, state, result)
     before_commit()
     return result
@@ -297,7 +308,7 @@ def _look_with_care(plan: StreamPlan, extract: Extract, scratch: Path) -> _Scan:
             more = f" ({damage.count - 1:,} more records are bad.)" if damage.count > 1 else ""
             raise LoadError(f"{damage.first.message}{more}", hint=damage.first.hint)
         found.append(damage)
-        parts.extend(damage.parts)
+        parts.extend(damage.parts or [Part(f"SELECT '' AS {quote(FILE_COLUMN)} WHERE false", (), part.label)])
     return _Scan(parts, begin_counts(whole), found)
 
 
@@ -372,10 +383,18 @@ def _explain(plan: StreamPlan, error: Exception) -> LoadError:
     return LoadError(f"{plan.ref}: {text}")
 
 
-def _cursor_state(connection: DuckDBPyConnection, plan: StreamPlan, context: LoadContext) -> dict[str, str]:
-    """The highest cursor value in the table, as text that the source compares alike, and its column."""
+def _cursor_state(
+    connection: DuckDBPyConnection, plan: StreamPlan, context: LoadContext, *, anew: bool
+) -> dict[str, str]:
+    """The highest cursor value in the table, as text that the source compares alike, and its column.
+
+    A load of a range says nothing of the rows between the cursor so far and the range: the cursor stays.
+    """
     if not plan.by_cursor or plan.cursor is None:
         return {}
+    if context.span:
+        known = {} if anew else read_state(connection, plan)
+        return {name: known[name] for name in ("cursor", "column") if name in known}
     name = quote(apply_naming(context.source, plan.cursor))
     row = connection.execute(f"SELECT max({name})::VARCHAR FROM {plan.table.sql}").fetchone()
     return {"cursor": row[0], "column": plan.cursor} if row and row[0] is not None else {}

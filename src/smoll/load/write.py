@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING
 
 from smoll.connector import Extract, Parent, Part, StreamPlan
@@ -13,7 +15,7 @@ from smoll.load.merge import merge
 from smoll.load.scd2 import write_versions
 from smoll.load.stage import STAGE, RowsOf, drop_stage, stage
 from smoll.load.table import LoadContext, added_columns, count_live, insert, mark_deleted
-from smoll.load.types import exact_cast, misfits
+from smoll.load.types import exact_cast, is_integer, misfits
 from smoll.model import literal, quote
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def write(
         _alter(connection, plan, shape)
         if context.span:
             _delete_span(connection, plan, context, shape)
-    if plan.mode in ("merge", "scd2"):
+    if plan.mode in ("merge", "scd2") and shape.names:  # without, there is nothing: no rows, and no table before
         by_key = merge if plan.mode == "merge" else write_versions
         return by_key(connection, plan, context, extract, parts, shape, rows, follow_deletes=follow_deletes)
     if not replace:
@@ -135,9 +137,17 @@ def _in_span(plan: StreamPlan, context: LoadContext, shape: Shape) -> str:
     assert context.span
     cursor, since, until = shape.quoted(plan.cursor or ""), *context.span
     kind = next(kind for name, kind in shape.columns.items() if quote(name) == cursor)
-    limits = [f"{cursor} >= CAST({literal(since)} AS {kind})"] if since is not None else []
-    limits += [f"{cursor} < CAST({literal(until)} AS {kind})"] if until is not None else []
+    limits = [f"{cursor} >= {_limit(since, kind)}"] if since is not None else []
+    limits += [f"{cursor} < {_limit(until, kind)}"] if until is not None else []
     return f"coalesce({' AND '.join(limits)}, false)"
+
+
+def _limit(value: str, kind: str) -> str:
+    """SQL: a limit of a range as a value of the cursor's type. A cast would round 1.4 down to a 1 that is below it."""
+    if is_integer(kind):
+        with suppress(ArithmeticError):  # no number: DuckDB says so
+            value = str(Decimal(value).to_integral_value(ROUND_CEILING))
+    return f"CAST({literal(value)} AS {kind})"
 
 
 def _append_new(
