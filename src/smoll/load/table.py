@@ -133,9 +133,10 @@ def count_rows(connection: DuckDBPyConnection, table: TableRef) -> int:
 
 def count_live(connection: DuckDBPyConnection, plan: StreamPlan, context: LoadContext) -> int:
     """Rows of the stream's table that are not marked as deleted."""
-    if plan.deletes != "soft":
+    name = context.source.metadata.deleted_at
+    if name.lower() not in {column.name.lower() for column in columns_of(connection, plan.table)}:
         return count_rows(connection, plan.table)
-    sql = f"SELECT count(*) FROM {plan.table.sql} WHERE {quote(context.source.metadata.deleted_at)} IS NULL"
+    sql = f"SELECT count(*) FROM {plan.table.sql} WHERE {quote(name)} IS NULL"
     row = connection.execute(sql).fetchone()
     return int(row[0]) if row else 0
 
