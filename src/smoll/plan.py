@@ -56,6 +56,15 @@ def _refuse_shared_tables(jobs: Sequence[Job]) -> None:
                     hint="Give one of them another `table` or `schema`.",
                 )
             taken[key] = plan.ref
+    for job in jobs:
+        for plan in job.plans:
+            rejected = rejected_table(plan.table)
+            if str(rejected).lower() in taken:
+                raise LoadError(
+                    f"{taken[str(rejected).lower()]} would load into {rejected}, which is for the rejected rows of "
+                    f"{plan.ref}.",
+                    hint="Give one of them another `table` or `schema`.",
+                )
 
 
 def parse_reload(jobs: Sequence[Job], names: Sequence[str], *, ranged: bool = False) -> frozenset[StreamRef]:
