@@ -20,7 +20,7 @@ _BITS = {
 _UNSIGNED = {"UTINYINT": 8, "USMALLINT": 16, "UINTEGER": 32, "UBIGINT": 64, "UHUGEINT": 128}
 _DAY = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
 _MOMENT = re.compile(
-    r"(\d{4})-(\d{2})-(\d{2})[ T](\d{2}):(\d{2})(?::(\d{2})(?:[.](\d{1,6}))?)?"
+    r"(\d{4})-(\d{2})-(\d{2})(?:[ T](\d{2}):(\d{2})(?::(\d{2})(?:[.](\d{1,6}))?)?)?"
     r"(?: ?(Z|UTC|[+-]\d{2}(?::?\d{2})?))?"
 )
 _EPOCH = datetime(1970, 1, 1)
@@ -124,7 +124,7 @@ def _date(text: str) -> str:
 def _moment(text: str, *, zone: bool) -> int:
     """Microseconds since 1970 (UTC where there is a zone)."""
     found = _MOMENT.fullmatch(text)
-    if not found or bool(found[8]) != zone:
+    if not found or bool(found[8]) != zone or (zone and not found[4]):
         raise Misfit
     year, month, day, hour, minute, second = (int(part or 0) for part in found.groups()[:6])
     try:

@@ -11,6 +11,7 @@ import pytest
 
 from support import MakeProject, files_yml, load, raw, refused, reopen, rows, types, write
 
+MIDNIGHT = datetime.datetime(2024, 1, 1)
 ODD = {
     "word": ("x", "VARCHAR"),
     "fraction": ("1.5", "DOUBLE"),
@@ -73,7 +74,7 @@ def test_one_odd_value_gives_the_same_table_wherever_it_stands(make_project: Mak
         (["01/02/2024"], "VARCHAR", ["01/02/2024"]),
         (["2024-01-01 10:00", "2024-01-01T10:00:00.123456"], "TIMESTAMP", None),
         (["2024-01-01 10:00:00.123456789"], "VARCHAR", ["2024-01-01 10:00:00.123456789"]),
-        (["2024-01-01", "2024-01-01 10:00:00"], "VARCHAR", ["2024-01-01", "2024-01-01 10:00:00"]),
+        (["2024-01-01", "2024-01-01 10:00:00"], "TIMESTAMP", [MIDNIGHT, MIDNIGHT + datetime.timedelta(hours=10)]),
         (["infinity"], "VARCHAR", ["infinity"]),
     ],
 )
@@ -154,7 +155,6 @@ def test_a_fixed_type_that_cannot_be_is_refused(
     refused(project, "s.t", *parts)
 
 
-MIDNIGHT = datetime.datetime(2024, 1, 1)
 CHANGES = [
     ("1", "x", "VARCHAR", ["1", "x"]),
     ("1", "1.5", "DOUBLE", [1.0, 1.5]),

@@ -23,8 +23,8 @@ def read_records(path: Path, takes: Judge) -> Iterator[Record]:
     """Yield every line that is not blank. Raises one of `csv_records.DAMAGE` where the file breaks off."""
     with open_text(path, "utf-8", newline="\n") as file:
         for number, line in enumerate(file, 1):
-            text = line.strip(" \t\r\n")
-            if text:
+            text = line.rstrip("\r\n")
+            if text.strip():
                 yield number, text, problem_of(text, takes)
 
 

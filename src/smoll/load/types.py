@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _NUMBER = "-?([0-9]|[1-9][0-9]+)?([.][0-9]+)?([eE][+-]?[0-9]+)?"
 _PLAIN = "-?([0-9]|[1-9][0-9]+)?([.][0-9]+)?"
-_NOT_FINITE = "('NaN', 'nan', 'Infinity', '-Infinity', 'inf', '-inf', 'Inf', '-Inf')"
+_NOT_FINITE = "['NaN', 'nan', 'Infinity', '-Infinity', 'inf', '-inf', 'Inf', '-Inf']"
 _DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _CLOCK = "[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?"
 _ZONE = " ?(Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?)"
@@ -53,6 +53,8 @@ def try_cast(value: str, own: str, kind: str) -> str:
     """SQL that turns `value`, of the type `own`, into `kind`; NULL where DuckDB cannot. `fits` says if it may."""
     if own == kind:
         return value
+    if own == "JSON" and kind == "VARCHAR":  # a word without its quotes
+        return f"({value} ->> '$')"
     if own == "VARCHAR" and kind == "DECIMAL(38,0)":  # the direct cast takes 200 times as long in DuckDB 1.5
         return f"TRY_CAST(TRY_CAST({value} AS HUGEINT) AS {kind})"
     return f"CAST({value} AS {kind})" if _holds(kind, own) else f"TRY_CAST({value} AS {kind})"
@@ -110,7 +112,9 @@ def _fits(value: str, cast: str, kind: str) -> str:
         # usual way of printing the double gives the same text back.
         short = f"length({value}) <= 15 AND (abs({cast}) > 1e-300 OR NOT {value} ILIKE '%e%')"
         exact = f"({short}) OR CAST({cast} AS VARCHAR) = {value} OR printf('%.17g', {cast}) = {value}"
-        return f"(({_matches(value, _NUMBER)} AND isfinite({cast}) AND ({exact})) OR {value} IN {_NOT_FINITE})"
+        # DuckDB makes a join of a long IN, and of a scan below it tells no progress.
+        otherwise = f"list_contains({_NOT_FINITE}, {value})"
+        return f"CASE WHEN isfinite({cast}) THEN {_matches(value, _NUMBER)} AND ({exact}) ELSE {otherwise} END"
     if decimal := _DECIMAL.fullmatch(kind):
         scale = int(decimal[2])
         fraction = f"([.][0-9]{{1,{scale}}})?" if scale else ""
@@ -122,7 +126,7 @@ def _fits(value: str, cast: str, kind: str) -> str:
     return f"({cast} IS NOT NULL)"
 
 
-_PATTERNS = {"DATE": _DAY, "TIMESTAMP": _DAY + _CLOCK, "TIMESTAMP WITH TIME ZONE": _DAY + _CLOCK + _ZONE}
+_PATTERNS = {"DATE": _DAY, "TIMESTAMP": f"{_DAY}({_CLOCK})?", "TIMESTAMP WITH TIME ZONE": _DAY + _CLOCK + _ZONE}
 
 
 def _matches(value: str, pattern: str) -> str:
@@ -238,6 +242,8 @@ def widen(stored: str, new: str, *, largest: int = 0) -> str | None:
 
 def _wider(one: str, other: str, largest: int) -> str | None:
     """The common type where `one` is the lesser of the two; None where it is not, or there is none."""
+    if other == "JSON" and (is_number(one) or one == "BOOLEAN"):
+        return "JSON"
     if one in _UNSIGNED:
         return widen(_UNSIGNED[one], other, largest=largest) if other != "VARCHAR" else "VARCHAR"
     if one in _INTEGERS and other in _INTEGERS:
