@@ -277,8 +277,11 @@ def _extract_by_cursor(plan: StreamPlan, source: FilesSource, reading: Reading) 
                 if not url_cursor.is_blank(file)
             ]
     parts = [part for part in _parts(plan, files, reading.connection) if part.columns]
+    ranged = reading.since is not None or reading.until is not None
+    if ranged and not parts:
+        desk.notes.append("the answer holds nothing, not even columns; the rows of this range stay")
     return Extract(
-        parts=parts if bound.first or _any_rows(parts, reading.connection) else (),
+        parts=parts if bound.first or ranged or _any_rows(parts, reading.connection) else (),
         explain=lambda error: _explain(plan, files, error),
         state={"reading": meaning},
         since=None if bound.first else bound.since,

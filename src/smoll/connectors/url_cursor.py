@@ -28,13 +28,15 @@ class Bound:
 def bound(plan: StreamPlan, reading: Reading) -> Bound:
     """What to fill in now: the range that the user asks for, or what lies beyond the last load less the ``lag``.
 
+    A range without a beginning begins at ``start``: its rows are taken out of the table, so all must be read again.
+
     Raises LoadError where the ``lag`` cannot be taken from the cursor.
     """
     is_number = re.fullmatch(r"-?[0-9.]+", plan.options.start) is not None
     until = reading.until or ("9223372036854775807" if is_number else "9999-12-31T23:59:59")
     cursor = reading.state.get("cursor")
-    if reading.since is not None:
-        return Bound(reading.since, until, first=False)
+    if reading.since is not None or reading.until is not None:
+        return Bound(reading.since or plan.options.start, until, first=False)
     if cursor is None:
         return Bound(plan.options.start, until, first=True)
     return Bound(_less_lag(plan, str(cursor)), until, first=False)

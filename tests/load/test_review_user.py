@@ -1,0 +1,66 @@
+"""What a user met who went through the pages on loading."""
+
+from __future__ import annotations
+
+import duckdb
+import pytest
+
+from support import MakeProject, files_yml, load, rows
+from web_server import serve
+
+PAGE = "id,day\n1,2024-01-01\n2,2024-01-02\n3,2024-01-03\n"
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "asked"),
+    [
+        (None, "2024-01-03", "2024-01-01"),
+        ("2024-01-02", None, "2024-01-02"),
+        ("2024-01-02", "2024-01-03", "2024-01-02"),
+    ],
+)
+def test_a_range_of_a_url_is_read_again_where_it_has_no_beginning_or_end(
+    make_project: MakeProject, since: str | None, until: str | None, asked: str
+) -> None:
+    with serve() as web:
+        url = web.put("/t.csv", PAGE) + "?from={cursor}"
+        project = make_project(files_yml(url, mode="append", cursor="day", start="2024-01-01"))
+        load(project)
+        before = rows(project)
+
+        load(project, reload=["s.t"], since=since, until=until)
+
+        assert rows(project) == before
+        assert web.requests[-1][1] == f"/t.csv?from={asked}"
+
+
+def test_rows_that_are_gone_in_a_range_of_a_url_go(make_project: MakeProject) -> None:
+    with serve() as web:
+        url = web.put("/t.csv", PAGE) + "?from={cursor}"
+        project = make_project(files_yml(url, mode="append", cursor="day", start="2024-01-01"))
+        load(project)
+        web.put("/t.csv", "id,day\n")
+
+        load(project, reload=["s.t"], since="2024-01-02", until="2024-01-03")
+        assert [row[0] for row in rows(project)] == [1, 3]
+
+        web.put("/t.csv", "\n")
+        kept = load(project, reload=["s.t"], since="2024-01-03")
+        assert [row[0] for row in rows(project)] == [1, 3]
+        assert any("the rows of this range stay" in note for note in kept.notes)
+
+
+def test_duckdb_can_tell_how_far_a_scan_of_numbers_is() -> None:
+    """A long IN in a condition is a join to DuckDB, and below a join it tells no progress."""
+    from smoll.load.types import misfits
+
+    with duckdb.connect() as connection:
+        condition = misfits("x", "VARCHAR", "DOUBLE")
+        connection.execute(
+            "CREATE TABLE t AS SELECT unnest(['1.5', 'NaN', '-inf', 'inFinity', '1e400', 'x', NULL]) AS x"
+        )
+        row = connection.execute(f"EXPLAIN SELECT * FROM t WHERE {condition}").fetchone()
+        assert row and "JOIN" not in row[1]
+        assert connection.execute(f"SELECT x FROM t WHERE {condition} ORDER BY x").fetchall() == [
+            ("1e400",), ("inFinity",), ("x",)
+        ]  # fmt: skip
