@@ -114,12 +114,15 @@ def _path(source: SqlSource, root: Path) -> Path:
 
 
 def _declared(table: str, alias: str, connection: DuckDBPyConnection) -> dict[str, str]:
-    rows = connection.execute(
-        """SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = ? AND table_name = ?
-        ORDER BY column_index""",
-        [alias, table],
-    ).fetchall()
-    return dict(rows)
+    """A table's columns with the types that DuckDB's scanner gives them; {} where there is no table of the name.
+
+    Not from duckdb_columns(): that reads the catalogs of all attached databases, and while other threads load from
+    theirs it crashes the process (github.com/duckdb/duckdb-sqlite/issues/176).
+    """
+    sql = f"SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = {literal(table)}"
+    if not connection.execute(f"SELECT * FROM sqlite_query({literal(alias)}, {literal(sql)})").fetchall():
+        return {}
+    return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {quote(alias)}.{quote(table)}").fetchall()}
 
 
 def _declared_in_view(view: str, alias: str, connection: DuckDBPyConnection) -> dict[str, str]:
