@@ -106,16 +106,7 @@ def _count(connection: DuckDBPyConnection | None, ref: StreamRef, table: TableRe
 def read_rejects(
     config: ProjectConfig, stream: str, limit: int | None, load: int | None, longest: int | None = None
 ) -> tuple[Reject, ...]:
-    """The rejected rows of SOURCE.STREAM, of the newest load first and in the order of the file.
-
-    Parameters
-    ----------
-    limit
-        How many rows at most; None for all.
-    load
-        Only those that this run rejected.
-    longest
-        Cut raw texts to so many characters; None for whole ones.
+    """The rejected rows of SOURCE.STREAM, as `smoll.api.Project.rejects` gives them.
 
     Raises
     ------

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import duckdb
 import pytest
 
-from support import MakeProject, files_yml, load, rows
+from smoll.cli import main
+from support import MakeProject, files_yml, load, refused, rows, write
 from web_server import serve
 
 PAGE = "id,day\n1,2024-01-01\n2,2024-01-02\n3,2024-01-03\n"
@@ -64,3 +67,37 @@ def test_duckdb_can_tell_how_far_a_scan_of_numbers_is() -> None:
         assert connection.execute(f"SELECT x FROM t WHERE {condition} ORDER BY x").fetchall() == [
             ("1e400",), ("inFinity",), ("x",)
         ]  # fmt: skip
+
+
+def test_check_names_every_stream_of_files_that_would_fail(make_project: MakeProject) -> None:
+    streams = {"a": "data/no.csv", "b": "data/b.dat", "c": "data/c.csv"}
+    yml = f"sources: {json.dumps({'s': {'kind': 'files', 'streams': streams}})}\n"
+    project = make_project(yml, {"data/b.dat": "x\n", "data/c.csv": "x\n1\n"})
+
+    (found,) = [finding for finding in project.check() if finding.level == "error"]
+
+    assert "There is no file data/no.csv" in found.message
+    assert "the format cannot be told" in found.message and "Set `format: csv`" in found.message
+    assert "s.c" not in found.message
+
+
+def test_the_guard_says_where_rejected_rows_are_why(make_project: MakeProject) -> None:
+    yml = files_yml(contract="discard", on_bad_row="quarantine")
+    project = make_project(yml, {"data/t.csv": "a\n1\n2\n"})
+    load(project)
+    write(project.config.root, {"data/t.csv": "a\nx\ny\nz\n"})
+
+    error = refused(project, "the table has 2 rows and this load would leave no row, as it rejects 3")
+
+    assert "`on_bad_row: fail` names the first bad row." in error
+
+
+def test_state_show_tells_the_cursors_of_dlt(make_project: MakeProject, capsys: pytest.CaptureFixture[str]) -> None:
+    source = (
+        "import dlt\n\n\n@dlt.resource\n"
+        "def t(day=dlt.sources.incremental('day', initial_value=1)):\n    yield [{'day': 1}, {'day': 7}]\n"
+    )
+    project = make_project("sources: {s: {kind: dlt, source: review_source.t}}\n", {"review_source.py": source})
+    load(project)
+    assert main(["--project", str(project.config.root), "state", "show"]) == 0
+    assert "day = 7" in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,7 +30,7 @@ def _no_wait(function: Any) -> Any:
 @json_option
 @pass_invocation
 def show(invocation: Invocation, name: str, as_json: bool) -> int:
-    """Show the cursor, the number of files, and the run that wrote them; with --json the whole state."""
+    """Show cursors, files and runs; with --json the whole state."""
     from smoll.cli.output import console, print_json, table
 
     states = invocation.open().states(name)
@@ -52,7 +52,18 @@ def _row(stored: StoredState) -> tuple[RenderableType, ...]:
 
 
 def _cursor(stored: StoredState) -> str:
-    return "" if stored.column is None else f"{stored.column} = {stored.cursor}"
+    if stored.column is not None:
+        return f"{stored.column} = {stored.cursor}"
+    # dlt's own cursors are to be seen, not to be set.
+    resources = _below(_below(stored.state, "dlt"), "resources")
+    found = [_below(_below(resources, name), "incremental") for name in resources]
+    return ", ".join(f"{name} = {_below(each, name).get('last_value')}" for each in found for name in each)
+
+
+def _below(state: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A mapping in a state, which people may have set to anything."""
+    value = state.get(key)
+    return value if isinstance(value, Mapping) else {}
 
 
 @command.command("set", epilog="Example: smoll state set shop.rental --cursor '2026-01-01 00:00:00'")

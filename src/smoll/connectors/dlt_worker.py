@@ -535,7 +535,9 @@ def explain(error: BaseException, root: Path) -> Refused:
     deepest = _deepest(chain)
     text = " ".join(str(deepest).split()) or "without a message"
     where = _place(deepest, root)
-    return Refused(f"{type(deepest).__name__}: {text}{where}", "", stream)
+    # Not from the user's code: the arguments did not fit its functions.
+    hint = _MEND_CONFIG if isinstance(deepest, TypeError) and not where else ""
+    return Refused(f"{type(deepest).__name__}: {text}{where}", hint, stream)
 
 
 def _known(error: BaseException) -> tuple[str, str] | None:

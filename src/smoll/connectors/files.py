@@ -79,30 +79,41 @@ def check(name: str, source: FilesSource, root: Path, connection: DuckDBPyConnec
 
     Servers are asked whether they have the file; nothing is fetched.
     """
-    total = 0
+    total, wrong = 0, list[LoadError]()
     with tempfile.TemporaryDirectory(prefix="smoll-check-") as scratch:
         for plan in discover(name, source, root, connection):
-            desk = Desk(plan, Path(scratch))
-            if plan.by_cursor:
-                for template in plan.options.path:
-                    url = split_web_archive(template)[0]
-                    start = plan.options.start
-                    web.probe(desk, source, public_name(url), url_cursor.fill(url, start, start))
-                    total += 1
-                continue
-            places = _find(desk, source, root)
-            for place in places:
-                if isinstance(place.where, str) and place.is_web:
-                    web.probe(desk, source, place.name, place.where)
-                elif isinstance(place.where, Path) and is_archive(place.name):
-                    list_members(desk, place.name, place.where, place.members)
-            first = next((place for place in places if isinstance(place.where, Path)), None)
-            if first and isinstance(first.where, Path) and format_of(first.name, plan.options.format) == "excel":
-                excel.list_sheets(desk, first.name, first.where)
-            elif first and isinstance(first.where, Path) and not is_archive(first.name):
-                _parts(plan, unpack(desk, first.name, first.where, [], origin=first.where), connection)
-            total += len(places)
+            try:
+                total += _check_stream(Desk(plan, Path(scratch)), source, root, connection)
+            except LoadError as error:
+                wrong.append(error)
+    if len(wrong) > 1:
+        more = [f"{error.message} {error.hint}".rstrip() for error in wrong[1:]]
+        raise LoadError("\n".join([f"{wrong[0].message} {wrong[0].hint}".rstrip(), *more]))
+    if wrong:
+        raise wrong[0]
     return f"{len(source.streams)} streams, {total} files"
+
+
+def _check_stream(desk: Desk, source: FilesSource, root: Path, connection: DuckDBPyConnection) -> int:
+    """How many files the stream has. Raises LoadError where one is missing or cannot be read."""
+    plan = desk.plan
+    if plan.by_cursor:
+        for template in plan.options.path:
+            url, start = split_web_archive(template)[0], plan.options.start
+            web.probe(desk, source, public_name(url), url_cursor.fill(url, start, start))
+        return len(plan.options.path)
+    places = _find(desk, source, root)
+    for place in places:
+        if isinstance(place.where, str) and place.is_web:
+            web.probe(desk, source, place.name, place.where)
+        elif isinstance(place.where, Path) and is_archive(place.name):
+            list_members(desk, place.name, place.where, place.members)
+    first = next((place for place in places if isinstance(place.where, Path)), None)
+    if first and isinstance(first.where, Path) and format_of(first.name, plan.options.format) == "excel":
+        excel.list_sheets(desk, first.name, first.where)
+    elif first and isinstance(first.where, Path) and not is_archive(first.name):
+        _parts(plan, unpack(desk, first.name, first.where, [], origin=first.where), connection)
+    return len(places)
 
 
 @dataclass

@@ -6,13 +6,15 @@ from smoll.connector import StreamPlan
 from smoll.errors import LoadError
 
 
-def refuse_shrink(plan: StreamPlan, before: int, after: int) -> None:
+def refuse_shrink(plan: StreamPlan, before: int, after: int, rejected: int = 0) -> None:
     """Refuse a load that takes away more rows than ``max_shrink`` allows, unless ``allow_empty`` says it may.
 
     Parameters
     ----------
     before, after
         Rows of the table (or its rows that are not marked as deleted or closed) before and after the load.
+    rejected
+        Rows that the load rejected: most often they are why.
 
     Raises
     ------
@@ -24,9 +26,12 @@ def refuse_shrink(plan: StreamPlan, before: int, after: int) -> None:
         return
     if after > 0 and before - after <= options.max_shrink.of(before):
         return
-    left = "no row" if after == 0 else f"only {after:,} rows"
+    had = f"{before:,} row{'' if before == 1 else 's'}"
+    left = "no row" if after == 0 else f"only {after:,} row{'' if after == 1 else 's'}"
+    why = f", as it rejects {rejected:,}" if rejected else ""
+    first = "`on_bad_row: fail` names the first bad row. " if rejected else ""
     raise LoadError(
-        f"{plan.ref}: the table has {before:,} rows and this load would leave {left}; nothing was changed.",
-        hint=f"Look at the source. If it is right: smoll run --reload {plan.ref}; to allow it always, "
+        f"{plan.ref}: the table has {had} and this load would leave {left}{why}; nothing was changed.",
+        hint=f"{first}Look at the source. If it is right: smoll run --reload {plan.ref}; to allow it always, "
         "`allow_empty: true` (or another `max_shrink`) in smoll.yml.",
     )

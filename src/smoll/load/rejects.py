@@ -70,7 +70,8 @@ def refuse_bad_rows(
         if row and row[0]:
             count, record, file, column, reason = row
             place = _place(connection, part, file, record) if file else f"record {record}"
-            more = f" ({count - 1:,} more rows do not fit.)" if count > 1 else ""
+            rest = count - 1
+            more = f" ({'1 more row does' if rest == 1 else f'{rest:,} more rows do'} not fit.)" if rest else ""
             raise LoadError(f"{plan.ref}: {place}, column {column!r}: {reason}.{more}", hint=_hint(plan, column))
 
 

@@ -212,7 +212,7 @@ def write_extract(
         loaded = _Loaded(0, 0, 0, Shape({}, {}, {}))
     extract.verify()
     if anew or (plan.mode in ("replace", "append") and not context.span):  # a changed file may have lost its rows
-        refuse_shrink(plan, before, count_live(connection, plan, context))
+        refuse_shrink(plan, before, count_live(connection, plan, context), loaded.rejected)
     notes = [*extract.notes, *loaded.shape.notes]
     total = count_rows(connection, plan.table)
     if anew and before:
@@ -305,7 +305,8 @@ def _look_with_care(plan: StreamPlan, extract: Extract, scratch: Path) -> _Scan:
         folder.mkdir()
         damage = part.salvage(folder)
         if damage.first and plan.options.on_bad_row == "fail":
-            more = f" ({damage.count - 1:,} more records are bad.)" if damage.count > 1 else ""
+            rest = damage.count - 1
+            more = f" ({'1 more record is' if rest == 1 else f'{rest:,} more records are'} bad.)" if rest else ""
             raise LoadError(f"{damage.first.message}{more}", hint=damage.first.hint)
         found.append(damage)
         parts.extend(damage.parts or [Part(f"SELECT '' AS {quote(FILE_COLUMN)} WHERE false", (), part.label)])

@@ -132,6 +132,7 @@ class Stream(Section):
     )
     max_shrink: Rows = Field(
         default=Amount(90, percent=True),
+        json_schema_extra={"default": "90%"},
         description="A load that would take away more rows of the table than this fails; a number of rows, or a "
         "share of those the table has. `allow_empty: true` switches the guard off.",
         examples=["50%"],

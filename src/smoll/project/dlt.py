@@ -124,6 +124,7 @@ class DltSource(DltBase):
     )
     streams: Streams = Field(
         default={EVERY: DltStream()},
+        json_schema_extra={"default": {EVERY: {}}},
         min_length=1,
         description='The resources to load: a list of names, or a mapping from name to options. `"*"` (the default) '
         "means every resource that the source selects; one that is named beside it has its own options.",

@@ -66,6 +66,7 @@ class RestSource(DltBase):
     )
     streams: Streams = Field(
         default={EVERY: DltStream()},
+        json_schema_extra={"default": {EVERY: {}}},
         description='Options of streams, by the name of the resource; `"*"` stands for those that are not named.',
         examples=[{"posts": {"mode": "merge", "key": "id"}}],
     )
