@@ -133,3 +133,35 @@ def test_a_range_means_the_same_times_here_and_in_the_database(make_project: Mak
     assert raw(project, "SELECT count(*), count(DISTINCT n) FROM raw_s.t") == [(24, 24)]
     result = reopen(project).run(reload=("s.t",), since="yesterday")
     assert "'yesterday' is no TIMESTAMP WITH TIME ZONE" in (result.streams[0].error or "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "odd"),
+    [
+        ("NUMERIC", "(1, 1), (2.5, 2)", "9007199254740993"),
+        ("TIMESTAMP", "('2024-01-01 10:00:00', 1), ('2024-01-03 11:00:00', 2)", "'soon'"),
+    ],
+    ids=["double", "timestamp"],
+)
+def test_a_key_whose_text_may_be_another_one_does_not_become_text(
+    make_project: MakeProject, kind: str, values: str, odd: str
+) -> None:
+    options = {"mode": "merge", "key": "k", "cursor": "n", "deletes": "detect"}
+    project = make_project(sql_yml(SQLITE, {"t": options}))
+    execute(project, f"CREATE TABLE t (k {kind}, n INTEGER); INSERT INTO t VALUES {values}")
+    load(project)
+    execute(project, f"INSERT INTO t VALUES ({odd}, 3)")
+    refused(reopen(project), "the key 'k' was", "smoll run --reload s.t")
+    assert load(reopen(project), reload=("s.t",)).total == 3
+
+
+@pytest.mark.parametrize("lag", [{}, {"lag": 10}], ids=["ties", "lag"])
+def test_append_doubles_no_row_whose_number_became_text(make_project: MakeProject, lag: dict[str, int]) -> None:
+    project = make_project(sql_yml(SQLITE, {"t": {"mode": "append", "cursor": "n", **lag}}))
+    execute(project, "CREATE TABLE t (v NUMERIC, n INTEGER); INSERT INTO t VALUES (2.5, 2), (2, 2), (2, 2), (3, NULL)")
+    load(project)
+    execute(project, "INSERT INTO t VALUES ('x', 3), (2, 2)")
+    load(reopen(project))
+    execute(project, "INSERT INTO t VALUES ('x', 3), (2, 4)")
+    load(reopen(project))
+    assert rows(project) == [("2", 2)] * 3 + [("2", 4), ("2.5", 2), ("3", None), ("x", 3), ("x", 3)]

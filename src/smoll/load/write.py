@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from smoll.connector import Extract, Parent, Part, StreamPlan
 from smoll.errors import LoadError
-from smoll.load.columns import Shape
+from smoll.load.columns import Shape, is_respelled
 from smoll.load.guard import refuse_shrink
 from smoll.load.merge import merge
 from smoll.load.scd2 import write_versions
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _COUNT = "__smoll_count"
+_KEPT = "__smoll_kept"
 
 
 def write(
@@ -171,19 +172,38 @@ def _append_new(
         added = insert(connection, plan.table.sql, f"SELECT * FROM {STAGE} WHERE {_in_span(plan, context, shape)}")
         drop_stage(connection)
         return read, added
-    common = [quote(name) for name in shape.common if name in shape.brought]
-    listed, cursor = ", ".join(common), shape.quoted(plan.cursor or "")
+    common = [name for name in shape.common if name in shape.brought]
+    respelled = {name for name in common if shape.columns[name] == "VARCHAR" and is_respelled(shape.stored[name])}
+
+    def value(name: str, alias: str) -> str:
+        """A number that became text is 2.0 in the table, and may be 2 in the source."""
+        own = f"{alias}.{quote(name)}"
+        typed = f"CAST(TRY_CAST({own} AS {shape.stored[name]}) AS VARCHAR)"
+        return f"coalesce({typed}, {own})" if name in respelled else own
+
+    cursor = shape.quoted(plan.cursor or "")
     kind = next(kind for name, kind in shape.columns.items() if quote(name) == cursor)
     known = f"({cursor} IS NULL OR {cursor} <= (SELECT max({cursor}) FROM {plan.table.sql}))"
     since = "true" if extract.since is None else f"{cursor} >= CAST({literal(extract.since)} AS {kind})"
-    count = f"row_number() OVER (PARTITION BY {listed}) AS {_COUNT}"
-    equal = " AND ".join(f"again.{name} IS NOT DISTINCT FROM seen.{name}" for name in (*common, _COUNT))
-    select = f"""
-        WITH again AS (SELECT *, {count} FROM {STAGE} WHERE {known} AND ({cursor} IS NULL OR {since})),
-        seen AS (SELECT {listed}, {count} FROM {plan.table.sql} WHERE {cursor} IS NULL OR {since})
-        SELECT * FROM {STAGE} WHERE {known} IS NOT TRUE
-        UNION ALL BY NAME
-        SELECT * EXCLUDE ({_COUNT}) FROM again ANTI JOIN seen ON {equal}"""
-    added = insert(connection, plan.table.sql, select)
+    count = f"row_number() OVER (PARTITION BY {', '.join(value(name, 'r') for name in common)}) AS {_COUNT}"
+    equal = " AND ".join(f"{value(name, 'again')} IS NOT DISTINCT FROM {value(name, 'seen')}" for name in common)
+    equal += f" AND again.{_COUNT} = seen.{_COUNT}"
+    reach = f"({cursor} IS NULL OR {since})"
+    both = f"""
+        WITH again AS (SELECT *, {count} FROM {STAGE} r WHERE {known} AND {reach}),
+        seen AS (SELECT *, {count} FROM {plan.table.sql} r WHERE {reach})"""
+    if respelled:  # what was read again takes the place of what was seen, so that the next load finds it as it is
+        kept = f"{both} SELECT * EXCLUDE ({_COUNT}) FROM seen ANTI JOIN again ON {equal}"
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {_KEPT} AS {kept}")
+        connection.execute(f"DELETE FROM {plan.table.sql} WHERE {reach}")
+        insert(connection, plan.table.sql, f"SELECT * FROM {_KEPT}")
+        connection.execute(f"DROP TABLE {_KEPT}")
+        added = insert(connection, plan.table.sql, f"SELECT * FROM {STAGE} WHERE {reach}")
+    else:
+        select = f"""{both}
+            SELECT * FROM {STAGE} WHERE {known} IS NOT TRUE
+            UNION ALL BY NAME
+            SELECT * EXCLUDE ({_COUNT}) FROM again ANTI JOIN seen ON {equal}"""
+        added = insert(connection, plan.table.sql, select)
     drop_stage(connection)
     return read, added
