@@ -309,7 +309,7 @@ def test_a_state_of_an_earlier_version_still_counts(make_project: MakeProject, m
 
     assert state["files"] == {"data/1.csv": [stat.st_size, stat.st_mtime_ns]}
     assert state["reading"] == digest
-    assert set(state) <= {"files", "reading", "run", "key", "deletes"}
+    assert set(state) <= {"files", "reading", "run", "key", "deletes", "delimiter"}
     assert load(project).status == "unchanged"
 
 

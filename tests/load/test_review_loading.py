@@ -165,3 +165,42 @@ def test_append_doubles_no_row_whose_number_became_text(make_project: MakeProjec
     execute(project, "INSERT INTO t VALUES ('x', 3), (2, 4)")
     load(reopen(project))
     assert rows(project) == [("2", 2)] * 3 + [("2", 4), ("2.5", 2), ("3", None), ("x", 3), ("x", 3)]
+
+
+def test_a_history_is_not_built_anew_unasked(make_project: MakeProject) -> None:
+    project = make_project(files_yml(mode="scd2", key="id"), {"data/t.csv": "id,v\n1,a\n"})
+    load(project)
+    write(project.config.root, {"data/t.csv": "id,v\n1,b\n"})
+    load(project)
+    other = files_yml(mode="scd2", key=["id", "v"])
+
+    refused(reopen(project, other), "s.t", "history", "--reload s.t")
+
+    assert load(reopen(project, other), reload=["s.t"]).total == 1
+
+
+def test_infinity_is_no_last_cursor(make_project: MakeProject, postgres: Postgres) -> None:
+    postgres.execute("CREATE TABLE t (id int, at timestamp); INSERT INTO t VALUES (1, '2024-01-01'), (2, 'infinity')")
+    project = make_project(sql_yml(postgres.url, {"t": {"mode": "append", "cursor": "at"}}))
+    load(project)
+    postgres.execute("INSERT INTO t VALUES (3, '2024-01-02')")
+
+    load(project)
+    load(project)
+
+    assert raw(project, "SELECT id FROM raw_s.t ORDER BY id") == [(1,), (2,), (3,)]
+
+
+def test_what_vanished_is_looked_for_again_after_a_load_with_rejected_rows(make_project: MakeProject) -> None:
+    options = {"mode": "merge", "key": "id", "deletes": "detect", "on_bad_row": "quarantine", "max_shrink": "100%"}
+    files = {"data/1.csv": "id,v\n1,a\n", "data/2.csv": "id,v\n2,b\n"}
+    project = make_project(files_yml("data/*.csv", **options), files)
+    load(project)
+    (project.config.root / "data/1.csv").unlink()
+    write(project.config.root, {"data/3.csv": "id,v\n3\n4,d\n"})
+
+    assert load(project).rejected == 1
+    assert [row[0] for row in rows(project)] == [1, 2, 4]
+    load(project)
+
+    assert [row[0] for row in rows(project)] == [2, 4]

@@ -150,7 +150,7 @@ def _write_located(connection: DuckDBPyConnection, part: Part, starts: dict[str,
         for file in files:
             start = starts.get(file, 0)
             places = part.locate(file, _numbers(connection, file, start))
-            for record, (line, raw) in zip(_numbers(connection, file, start), places, strict=True):
+            for record, (line, raw) in zip(_numbers(connection, file, start), places, strict=False):
                 text = json.dumps({"record": record + start, "line": line, "raw": raw}, ensure_ascii=False) + "\n"
                 longest = max(longest, len(text.encode()))
                 output.write(text)

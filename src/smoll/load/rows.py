@@ -66,9 +66,7 @@ def bad_rows(plan: StreamPlan, shape: Shape, part: Part, *, frozen: bool = False
     misfit in the row, and ``raw``, the values as JSON; ``raw`` is NULL where the part can be asked for the text.
     """
     cells = [
-        cell
-        for cell in _cells(plan, shape, part, keyed=not frozen)
-        if not frozen or cell.name.lower() in shape.frozen
+        cell for cell in _cells(plan, shape, part, keyed=not frozen) if not frozen or cell.name.lower() in shape.frozen
     ]
     conditions = _conditions(cells)
     if not conditions:

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
+_WITH_INFINITY = ("DOUBLE", "FLOAT", "DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
+
+
 @dataclass(frozen=True)
 class _Loaded:
     """What an attempt wrote: rows read and written, those rejected, and the columns as they are now."""
@@ -204,6 +207,8 @@ def write_extract(
     if not extract.parts and not follows:
         return _result(connection, plan, "unchanged", extract.notes, begun)
     before = count_live(connection, plan, context) if columns_of(connection, plan.table) and not reload else 0
+    if anew and before:
+        _keep_history(connection, plan, context)
     if extract.parts:
         loaded = _load(connection, plan, context, extract, scratch, anew, only_exact)
     else:
@@ -225,9 +230,21 @@ def write_extract(
     result = _result(connection, plan, "loaded", notes, begun, loaded)
     cursor = _cursor_state(connection, plan, context, anew=anew)
     state = {**extract.state, **cursor, "key": list(plan.key), "run": context.run}
+    if loaded.rejected and plan.mode == "merge" and "files" in state:  # what is gone is looked for again next time
+        state["files"] = {**state["files"], **{name: [] for name in extract.gone}}
     write_state(connection, plan, context, state, result)
     before_commit()
     return result
+
+
+def _keep_history(connection: DuckDBPyConnection, plan: StreamPlan, context: LoadContext) -> None:
+    """Refuse to build a history anew that the source cannot give back."""
+    there = {column.name.lower() for column in columns_of(connection, plan.table)}
+    if plan.mode == "scd2" and context.source.metadata.valid_from.lower() in there:
+        raise LoadError(
+            f"{plan.ref}: key, cursor, metadata or state changed, and the history of {plan.table} would be lost.",
+            hint=f"Change it back. To begin the history anew: smoll run --reload {plan.ref}",
+        )
 
 
 def _load(
@@ -353,7 +370,10 @@ def _attempt(
     read += rejected
     expected = scan.expected(read)
     if read != expected:
-        raise _Miscounted(f"the source has {expected:,} records, and {read:,} were read")
+        found = (
+            "a file is damaged (its end or its checksum)" if expected < 0 else f"the source has {expected:,} records"
+        )
+        raise _Miscounted(f"{found}, and {read:,} records were read")
     refuse_too_many(connection, plan, context, rejected, read)
     return _Loaded(read, written, rejected, shape)
 
@@ -396,8 +416,11 @@ def _cursor_state(
     if context.span:
         known = {} if anew else read_state(connection, plan)
         return {name: known[name] for name in ("cursor", "column") if name in known}
-    name = quote(apply_naming(context.source, plan.cursor))
-    row = connection.execute(f"SELECT max({name})::VARCHAR FROM {plan.table.sql}").fetchone()
+    name = apply_naming(context.source, plan.cursor)
+    kinds = {column.name.lower(): column.type for column in columns_of(connection, plan.table)}
+    # Nothing is higher than NaN or infinity: as the cursor it would be the last one.
+    finite = f" FILTER (isfinite({quote(name)}))" if kinds.get(name.lower()) in _WITH_INFINITY else ""
+    row = connection.execute(f"SELECT CAST(max({quote(name)}){finite} AS VARCHAR) FROM {plan.table.sql}").fetchone()
     return {"cursor": row[0], "column": plan.cursor} if row and row[0] is not None else {}
 
 

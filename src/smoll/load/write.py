@@ -64,8 +64,8 @@ def write(
         by_key = merge if plan.mode == "merge" else write_versions
         return by_key(connection, plan, context, extract, parts, shape, rows, follow_deletes=follow_deletes)
     if not replace:
+        remove_gone(connection, plan, context, extract)  # first: the guard counts the rows of the changed files, too
         _delete_files(connection, plan, context, extract)
-        remove_gone(connection, plan, context, extract)
         if plan.by_cursor:
             return _append_new(connection, plan, context, extract, parts, shape, rows)
     count = sum(insert(connection, plan.table.sql, rows(part)) for part in parts)
