@@ -31,9 +31,8 @@ def test_tables_and_state_move_to_the_new_name(make_project: MakeProject) -> Non
     assert raw(project, "SELECT id FROM raw_new.t ORDER BY id") == [(1,), (3,), (4,)]
     assert raw(project, "SELECT line FROM raw_new.t__rejected") == [(3,)]
     assert raw(project, "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'raw_old'") == [(0,)]
-    assert [event.text for event in said if isinstance(event, Message)][0] == (
-        "The source old is new now: t moved with its state."
-    )
+    told = [event.text for event in said if isinstance(event, Message)]
+    assert told[0].startswith("The source old is new now: t moved with its state.")
     assert load(project).status == "unchanged"  # `was` may stay
 
 
