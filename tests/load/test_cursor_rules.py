@@ -61,7 +61,6 @@ def test_a_lag_of_another_kind_is_refused(make_project: MakeProject, postgres: P
     cursor = "id" if what == "a number" else "at"
     postgres.execute("CREATE TABLE t (id int, at timestamp); INSERT INTO t VALUES (1, '2024-01-10')")
     project = make_project(sql_yml(postgres.url, {"t": {"mode": "append", "cursor": cursor, "lag": lag}}))
-    load(project)
 
     error = only_stream(project.run()).error
 

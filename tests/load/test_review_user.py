@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import tomllib
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -11,7 +13,7 @@ import pytest
 
 from smoll.cli import main
 from smoll.doctor import EXTRAS
-from support import MakeProject, files_yml, load, refused, rows, write
+from support import MakeProject, files_yml, load, refused, rows, sql_yml, write
 from web_server import serve
 
 PAGE = "id,day\n1,2024-01-01\n2,2024-01-02\n3,2024-01-03\n"
@@ -110,3 +112,10 @@ def test_doctor_knows_every_extra() -> None:
     root = Path(__file__).parents[2]
     declared = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(EXTRAS) == set(declared)
+
+
+def test_a_lag_that_does_not_fit_the_cursor_is_refused_at_the_first_load(make_project: MakeProject) -> None:
+    project = make_project(sql_yml("sqlite:///t.db", {"t": {"mode": "append", "cursor": "day", "lag": "1 day"}}))
+    with closing(sqlite3.connect(project.config.root / "t.db")) as database:
+        database.executescript("CREATE TABLE t (day TEXT); INSERT INTO t VALUES ('2024-01-01')")
+    refused(project, "does not fit the cursor 'day', which is a text")

@@ -186,6 +186,7 @@ def _bounds(
         )
     column = dialect.cursor_column(plan, found, alias(plan.ref.source), reading.connection)
     columns = tuple(column if other is found else other for other in columns)
+    is_number = _check_lag(plan, column)
     name = quote(column.name)
     if reading.since is not None or reading.until is not None:
         limits = [(">=", reading.since), ("<", reading.until)]
@@ -197,7 +198,7 @@ def _bounds(
         return columns, _Bounds(f" WHERE {' AND '.join(clauses)}", reading.since)
     if reading.state.get("cursor") is None:
         return columns, _Bounds()
-    since = _lowered(plan, column, str(reading.state["cursor"]), reading.connection)
+    since = _lowered(plan, column, str(reading.state["cursor"]), reading.connection, is_number)
     return columns, _Bounds(f" WHERE {name} >= {dialect.cursor_literal(column, since)} OR {name} IS NULL", since)
 
 
@@ -223,19 +224,28 @@ def _checked(plan: StreamPlan, column: PartColumn, value: str, connection: DuckD
     return value
 
 
-def _lowered(plan: StreamPlan, column: PartColumn, value: str, connection: DuckDBPyConnection) -> str:
-    """The cursor's value less the stream's ``lag``, as text."""
+def _check_lag(plan: StreamPlan, column: PartColumn) -> bool:
+    """Whether the cursor is one of numbers. Raises LoadError where the ``lag`` does not fit it.
+
+    It is asked at the first load, too: an error that waits for the second one comes at night.
+    """
     lag = plan.options.lag
-    if lag is None:
-        return value
     is_text = column.among == ("VARCHAR",) if column.type is None else column.type == "VARCHAR"
     is_number = not is_text and (column.type is None or is_numeric(column.type))
-    if is_number != lag.isdigit() or is_text:
+    if lag is not None and (is_number != lag.isdigit() or is_text):
         kind = "a number" if is_number else "a text" if is_text else "a time"
         raise LoadError(
             f"{plan.ref}: the lag {lag!r} does not fit the cursor {column.name!r}, which is {kind}.",
             hint="A cursor of numbers has a lag like 1000, one of times a lag like 2 days, one of texts none.",
         )
+    return is_number
+
+
+def _lowered(plan: StreamPlan, column: PartColumn, value: str, connection: DuckDBPyConnection, is_number: bool) -> str:
+    """The cursor's value less the stream's ``lag``, as text."""
+    lag = plan.options.lag
+    if lag is None:
+        return value
     if is_number:
         return str(Decimal(value) - Decimal(lag))
     time = "TIMESTAMP" if column.type == "DATE" else str(column.type)
