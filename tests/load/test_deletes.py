@@ -182,12 +182,13 @@ def test_a_row_that_moved_to_another_file_is_not_gone(make_project: MakeProject,
 def test_a_vanished_file_takes_its_rejected_rows_along(make_project: MakeProject, mode: str, deletes: str) -> None:
     options = {**(MERGE if mode == "merge" else {"mode": mode}), "deletes": deletes}
     options |= {"on_bad_row": "quarantine", "columns": {"v": "BIGINT"}}
-    files = {"data/1.csv": "id,v\n1,x\n4,4\n", "data/2.csv": "id,v\n2,2\n3,y\n"}
+    files = {"data/1.csv": "id,v\n1,x\n4,4\n", "data/2.csv": "id,v\n2,2\n3,3\n"}
     project = make_project(files_yml("data/*.csv", None, **options), files)
     load(project)
+    assert raw(project, "SELECT _smoll_file, raw FROM raw_s.t__rejected") == [("data/1.csv", "1,x")]
     (project.config.root / "data/1.csv").unlink()
 
     load(project)
 
-    assert raw(project, "SELECT _smoll_file, raw FROM raw_s.t__rejected") == [("data/2.csv", "3,y")]
-    assert live(project, deletes) == [(2, 2)]
+    assert raw(project, "FROM raw_s.t__rejected") == []
+    assert live(project, deletes) == [(2, 2), (3, 3)]

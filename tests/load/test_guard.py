@@ -186,6 +186,20 @@ def test_a_vanished_file_may_go_where_the_guard_is_off(make_project: MakeProject
     assert live(project) == 1
 
 
+@pytest.mark.parametrize("mode", ["append", "merge"])
+def test_rows_of_changed_files_count_where_another_vanished(make_project: MakeProject, mode: str) -> None:
+    options: dict[str, Any] = {"append": {"mode": "append"}, "merge": MERGE}[mode]
+    project = hundred(make_project, **options, deletes="detect")
+    write(project.config.root, {"data/u.csv": "id,v\n100,a\n"})
+    load(project)
+    (project.config.root / "data/u.csv").unlink()
+    write(project.config.root, {"data/t.csv": csv_of(99)})
+
+    load(project)
+
+    assert live(project) == 99
+
+
 @pytest.mark.parametrize("options", [{}, {"mode": "append"}, MERGE, SCD2], ids=["replace", "append", "merge", "scd2"])
 def test_a_first_load_of_an_empty_source_passes(make_project: MakeProject, options: dict[str, Any]) -> None:
     project = make_project(files_yml("data/*.csv", None, **options), {"data/t.csv": "id,v\n"})
