@@ -192,7 +192,8 @@ def test_infinity_is_no_last_cursor(make_project: MakeProject, postgres: Postgre
 
 
 def test_what_vanished_is_looked_for_again_after_a_load_with_rejected_rows(make_project: MakeProject) -> None:
-    options: dict[str, Any] = {"mode": "merge", "key": "id", "deletes": "detect", "on_bad_row": "quarantine", "max_shrink": "100%"}
+    options: dict[str, Any] = {"mode": "merge", "key": "id", "deletes": "detect", "max_shrink": "100%"}
+    options["on_bad_row"] = "quarantine"
     files = {"data/1.csv": "id,v\n1,a\n", "data/2.csv": "id,v\n2,b\n"}
     project = make_project(files_yml("data/*.csv", **options), files)
     load(project)
