@@ -44,7 +44,8 @@ class _WithLists(click.Command):
 @click.option("--full-refresh", is_flag=True, help="Rebuild incremental models and seeds (dbt's).")
 @click.option(
     "--reload", multiple=True, metavar="SOURCE[.STREAM]...",
-    help="Load these from nothing; the new table takes the old one's place when it is whole.",
+    help="Load these from nothing; the new table takes the old one's place when it is whole. "
+    "The other streams are loaded as always, unless --select leaves them out.",
 )  # fmt: skip
 @click.option(
     "--from", "since", metavar="VALUE",
