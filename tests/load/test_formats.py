@@ -305,3 +305,14 @@ def test_the_delimiter_that_was_found_is_kept(make_project: MakeProject) -> None
     load(project)
 
     assert raw(project, 'SELECT id, x, "x,y,z" FROM raw_s.t ORDER BY id') == [(1, "a,b", None), (2, None, "c")]
+
+
+def test_thousands_of_small_files_need_little_memory(make_project: MakeProject) -> None:
+    """DuckDB keeps a batch of rows for each file of an ordered insert, 65 kB a file with these columns."""
+    names = ",".join(f"c{number}" for number in range(10))
+    files: dict[str, str | bytes] = {
+        f"data/{number:05}.csv": f"{names}\n{','.join('1' for _ in range(10))}\n" for number in range(1_200)
+    }
+    project = make_project("resources: {memory: 430MB}\n" + files_yml("data/*.csv"), files)
+
+    assert load(project).rows == 1_200
