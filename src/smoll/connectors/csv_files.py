@@ -149,14 +149,12 @@ def _describe(plan: StreamPlan, file: DataFile, head: str, delimiter: str) -> tu
         header=options.header,
         skip=1 if said else 0,
     )
-    first = header_record(head, dialect)[0]
-    broken = options.encoding == "utf-16" or (not options.header and ("\n" in first or "\r" in first))
-    return tuple(_header(plan, file, head, dialect)), dialect, broken
-
-
-def _header(plan: StreamPlan, file: DataFile, head: str, dialect: Dialect) -> list[str]:
-    delimiter = dialect.delimiter
     record, problem = header_record(head, dialect)
+    broken = options.encoding == "utf-16" or (not options.header and ("\n" in record or "\r" in record))
+    return tuple(_header(plan, file, record, problem, delimiter)), dialect, broken
+
+
+def _header(plan: StreamPlan, file: DataFile, record: str, problem: str, delimiter: str) -> list[str]:
     if not is_text(record):
         raise stream_error(plan, f"{file.name}, line 1: not {plan.options.encoding}.", "Set `encoding: latin-1`.")
     if problem or "\0" in record:

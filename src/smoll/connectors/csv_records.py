@@ -28,6 +28,7 @@ from smoll.model import literal
 DAMAGE = (OSError, EOFError, zlib.error, zstd.ZstdError)
 """What opening or reading a damaged file raises."""
 PACKED = (".gz", ".zst", ".zstd")
+"""The endings of files that are unpacked while they are read, by DuckDB and by `open_text`."""
 LONGEST = 2_000_000
 """Bytes of the longest line that DuckDB reads unless it is told of longer ones."""
 _MOST_QUOTED = 128 * 1024**2

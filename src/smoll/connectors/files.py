@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from smoll.connector import FILE_COLUMN, SCALARS, Extract, Part, PartColumn, Reading, StreamPlan, plan_stream
 from smoll.connectors import csv_files, excel, json_files, stores, url_cursor, web
+from smoll.connectors.csv_records import PACKED
 from smoll.connectors.data_file import (
     DataFile,
     everywhere,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
     from smoll.project import FilesSource
 
-_COMPRESSIONS = (".gz", ".zst", ".zstd")
 _RACY_NS = 50_000_000
 _COARSE_NS = 2_000_000_000
 _READING = ("format", "delimiter", "header", "encoding", "null_values")
@@ -447,7 +447,7 @@ def _parquet_columns(plan: StreamPlan, file: DataFile, connection: DuckDBPyConne
 
 def _estimate_rows(files: Sequence[DataFile]) -> int | None:
     """Guess the rows from the length of the first lines, for the progress bar only. None where it is unknown."""
-    if not files or any(file.path.suffix.lower() in _COMPRESSIONS for file in files) or len(files) > 100:
+    if not files or any(file.path.suffix.lower() in PACKED for file in files) or len(files) > 100:
         return None
     if any(file.format == "parquet" for file in files):
         return None

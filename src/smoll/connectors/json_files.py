@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from smoll.connector import FILE_COLUMN, SCALARS, Damage, Part, PartColumn, StreamPlan
-from smoll.connectors.csv_records import DAMAGE, begin_reading, damaged, open_text, readable, rejected_sql, size_of
+from smoll.connectors.csv_records import (
+    DAMAGE,
+    PACKED,
+    begin_reading,
+    damaged,
+    open_text,
+    readable,
+    rejected_sql,
+    size_of,
+)
 from smoll.connectors.data_file import (
     DataFile,
     file_name_sql,
@@ -48,7 +57,6 @@ _KEYS = "__smoll_keys"
 _FIRST_RECORDS = 1000
 _KEYS_AT_ONCE = 100
 _CHUNK, _BLANKS = 1 << 20, b" \t\r\n\xef\xbb\xbf"
-_PACKED = (".gz", ".zst", ".zstd")
 _TINY = 100
 """Bytes of the largest file that can hold one character, however it is packed."""
 _LARGEST_OBJECT = 16 * 1024**2
@@ -143,7 +151,7 @@ class _TooLarge(Exception):
 
 def _begin_count(files: Sequence[DataFile], records: int) -> Callable[[], int]:
     """The count is that of another pass over the file; compressed files are checked beside it."""
-    packed = [file.path for file in files if file.path.suffix.lower() in _PACKED]
+    packed = [file.path for file in files if file.path.suffix.lower() in PACKED]
     whole = begin_reading(packed)
     return lambda: records if whole() else -1
 
@@ -176,7 +184,7 @@ def _ends(file: DataFile) -> tuple[bytes, bytes]:
         with open_text(file.path, "utf-8") as text:
             binary = cast(io.BufferedIOBase, text.buffer)
             first = binary.read(_CHUNK).lstrip(_BLANKS)[:1]
-            if file.path.suffix.lower() not in _PACKED:
+            if file.path.suffix.lower() not in PACKED:
                 binary.seek(max(0, file.size - _CHUNK))
             else:
                 binary.seek(0)

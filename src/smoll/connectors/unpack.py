@@ -22,6 +22,7 @@ from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from smoll.connectors import excel
+from smoll.connectors.csv_records import PACKED
 from smoll.connectors.data_file import DataFile, refuse_twins, stream_error
 from smoll.connectors.fetch import Desk, disk_error
 from smoll.connectors.places import path_regex
@@ -43,7 +44,7 @@ _FORMATS = {
     ".xls": "excel",
     ".ods": "excel",
 }
-_COMPRESSIONS = (".gz", ".zst", ".zstd", ".bz2")
+_COMPRESSIONS = (*PACKED, ".bz2")
 _TEXTS = ("csv", "tsv", "json", "ndjson")
 _BLOCK = 1 << 20
 _SPARE_BYTES = 50_000_000

@@ -176,11 +176,10 @@ def _insert(connection: DuckDBPyConnection, plan: StreamPlan, context: LoadConte
     if plan.by_cursor:
         again = f"raw IN (SELECT raw FROM ({rows})) AND {quote(names.load_id)} <> {context.run}"
         connection.execute(f"DELETE FROM {table.sql} WHERE {again}")
-    stamp = context.started.strftime("%Y-%m-%d %H:%M:%S.%f")
     file = f"file AS {quote(names.file)}, " if plan.has_files else ""
     connection.execute(
         f"""INSERT INTO {table.sql} BY NAME SELECT CAST({context.run} AS BIGINT) AS {quote(names.load_id)},
-        TIMESTAMP {literal(stamp)} AS {quote(names.loaded_at)}, {file}line, column_name, reason, raw FROM ({rows})"""
+        {context.moment} AS {quote(names.loaded_at)}, {file}line, column_name, reason, raw FROM ({rows})"""
     )
 
 

@@ -133,10 +133,9 @@ def _read(cells: Sequence[_Cell]) -> list[str]:
 
 def _select(plan: StreamPlan, context: LoadContext, cells: Sequence[_Cell], part: Part) -> str:
     names = context.source.metadata
-    stamp = context.started.strftime("%Y-%m-%d %H:%M:%S.%f")
     values = [f"{cell.value} AS {quote(cell.name)}" for cell in cells]
     values.append(f"CAST({context.run} AS BIGINT) AS {quote(names.load_id)}")
-    values.append(f"TIMESTAMP {literal(stamp)} AS {quote(names.loaded_at)}")
+    values.append(f"{context.moment} AS {quote(names.loaded_at)}")
     if plan.has_files:
         values.append(f"{quote(FILE_COLUMN)} AS {quote(names.file)}")
     read = [*_read(cells), *([quote(FILE_COLUMN)] if plan.has_files else [])]

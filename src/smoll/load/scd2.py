@@ -75,12 +75,11 @@ def _moment(connection: DuckDBPyConnection, plan: StreamPlan, context: LoadConte
     A clock that was set back would else make versions that end before they begin.
     """
     names = context.source.metadata
-    stamp = f"TIMESTAMP {literal(context.started.strftime('%Y-%m-%d %H:%M:%S.%f'))}"
     row = connection.execute(
-        f"""SELECT CAST(greatest({stamp}, max({quote(names.valid_from)}), max({quote(names.valid_to)})) AS VARCHAR)
-        FROM {plan.table.sql}"""
+        f"""SELECT CAST(greatest({context.moment}, max({quote(names.valid_from)}), max({quote(names.valid_to)}))
+        AS VARCHAR) FROM {plan.table.sql}"""
     ).fetchone()
-    return f"TIMESTAMP {literal(str(row[0]))}" if row and row[0] else stamp
+    return f"TIMESTAMP {literal(str(row[0]))}" if row and row[0] else context.moment
 
 
 def _count(connection: DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()) -> int:

@@ -42,6 +42,11 @@ class LoadContext:
     source: Source
     span: tuple[str | None, str | None] | None = None
 
+    @property
+    def moment(self) -> str:
+        """SQL: when the load began, in UTC."""
+        return f"TIMESTAMP {literal(self.started.strftime('%Y-%m-%d %H:%M:%S.%f'))}"
+
 
 def prepare_schemas(connection: DuckDBPyConnection, plans: Sequence[StreamPlan]) -> None:
     """Create the schemas and the state tables, before any transaction: concurrent CREATE SCHEMA conflict."""
@@ -153,8 +158,7 @@ def mark_deleted(
     """Delete rows of the stream's table (alias ``t``), or mark them under ``deletes: soft``. Returns how many."""
     if plan.deletes == "soft":
         column = quote(context.source.metadata.deleted_at)
-        stamp = literal(context.started.strftime("%Y-%m-%d %H:%M:%S.%f"))
-        sql = f"UPDATE {plan.table.sql} t SET {column} = TIMESTAMP {stamp} WHERE t.{column} IS NULL AND {where}"
+        sql = f"UPDATE {plan.table.sql} t SET {column} = {context.moment} WHERE t.{column} IS NULL AND {where}"
     else:
         sql = f"DELETE FROM {plan.table.sql} t WHERE {where}"
     row = connection.execute(sql, list(parameters)).fetchone()
