@@ -74,12 +74,14 @@ class PartColumn:
     """A column that a part yields.
 
     ``type`` is its type in DuckDB, or None for text whose type is still to be found: then ``among`` are the
-    types that it may become.
+    types that it may become. ``guard`` is SQL with ``{0}`` for the text, and not NULL: false where a text may not be
+    what the source has. A text that is a whole number, and becomes one, is not asked.
     """
 
     name: str
     type: str | None
     among: tuple[str, ...] = SCALARS
+    guard: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,9 @@ class Part:
         returns what to scan instead. Raises LoadError where that cannot help.
     broken
         Known before the scan: it would fail.
+    describe
+        The part is described by its first records, and its scan fails at one that differs: describes it by all of
+        them. Without it that is done already.
     """
 
     sql: str
@@ -114,6 +119,7 @@ class Part:
     records: Callable[[], Callable[[], int]] | None = None
     salvage: Callable[[Path], Damage] | None = None
     broken: bool = False
+    describe: Callable[[], Part] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support import MakeProject, files_yml, load, raw, refused, reopen, rows, types, write
+from support import MakeProject, files_yml, load, only_stream, raw, refused, reopen, rows, types, write
 
 MIDNIGHT = datetime.datetime(2024, 1, 1)
 ODD = {
@@ -50,6 +50,49 @@ def test_one_odd_value_gives_the_same_table_wherever_it_stands(make_project: Mak
         }.get(kind, value)
         one = {"DOUBLE": "1.0", "DECIMAL(38,20)": "1.00000000000000000000"}.get(kind, "1")
         assert counts == [(wanted, 1), (one, 39_999)]
+
+
+ODD_RECORDS = [
+    '{"n": 1.5, "d": 0.5, "t": "a", "b": true, "j": [1], "z": null}',
+    '{"n": 0.30000000000000000001, "d": 0.5, "t": "a", "b": true, "j": [1], "z": null}',
+    '{"n": 1, "d": 0.30000000000000000001, "t": "a", "b": true, "j": [1], "z": null}',
+    '{"n": 1, "d": 6.484715429280751e+16, "t": "a", "b": true, "j": [1], "z": null}',
+    '{"n": 1e400, "d": -1.5e400, "t": "a", "b": true, "j": [1], "z": null}',
+    '{"n": "7", "d": "0.5", "t": "a", "b": true, "j": [1], "z": null}',
+    '{"n": true, "d": [1], "t": "a", "b": 0, "j": [1], "z": null}',
+    '{"n": 1, "d": 0.5, "t": 7, "b": "true", "j": "x", "z": null}',
+    '{"n": 1, "d": 0.5, "t": "\\"\\u00e9\\\\", "b": null, "j": null, "z": ""}',
+    '{"n": 1, "d": 0.5, "t": "2024-01-01", "b": true, "j": {"x": 0.30000000000000000001}, "z": {}}',
+    '{"n": NaN, "d": Infinity, "t": "a", "b": true, "j": [1], "z": 5}',
+    '{"n": 1, "d": 0.5, "t": "a", "b": true, "j": [1], "z": null, "more": 1}',
+    '{"n": 1, "d": 0.5, "t": "a", "b": true, "j": [1], "N": 1}',
+    '{"n": 1, "d": 0.5, "t": "a", "n": 2}',
+    "{}",
+    "null",
+    "5",
+    "[1]",
+    "",
+    '{"n": 1',
+]
+
+
+@pytest.mark.parametrize("record", ODD_RECORDS)
+def test_one_odd_record_of_ndjson_does_the_same_wherever_it_stands(make_project: MakeProject, record: str) -> None:
+    usual = '{"n": 1, "d": 0.5, "t": "a", "b": true, "j": [1], "z": null}'
+    found: list[Any] = []
+    for position in (0, 2_000):
+        lines = [usual] * 2_000
+        lines.insert(position, record)
+        yml = files_yml("data/t.ndjson", on_bad_row="quarantine")
+        project = make_project(yml, {"data/t.ndjson": "\n".join(lines) + "\n"})
+        stream = only_stream(project.run())
+        if stream.error:
+            found.append(stream.error.replace("line 2001", "line 1"))
+        else:
+            kinds = types(project)
+            table = sorted(repr(sorted(zip(kinds, map(repr, row), strict=True))) for row in rows(project))
+            found.append((stream.read, stream.rows, stream.rejected, sorted(kinds.items()), table))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(

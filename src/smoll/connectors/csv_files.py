@@ -190,12 +190,12 @@ def _scan(plan: StreamPlan, names: Sequence[str], dialect: Dialect, files: Seque
     # with other line ends. Without it a mix of line ends is an error.
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     nulls = ", ".join(literal(text) for text in plan.options.null_values)
-    buffer = ""
+    # By default a buffer is 32 MB. With smaller ones the threads end together, in less memory.
+    buffer = f"max_line_size = {LONGEST}, buffer_size = {2 * LONGEST}, "
     largest = max(file.size for file in files)
     if longest > LONGEST:  # by default DuckDB would take sixteen buffers of that size
         buffer = f"max_line_size = {longest + 100}, buffer_size = {longest + 200}, parallel = false, "
     elif len(files) > 1 and largest < LONGEST and not any(file.path.suffix.lower() in PACKED for file in files):
-        # By default it takes 32 MB for each of many small files at once.
         buffer = f"max_line_size = {largest + 100}, buffer_size = {2 * largest + 1000}, "
     scan = (
         f"read_csv({paths_sql(files)}, auto_detect = false, columns = {{{columns}}}, header = {dialect.header}, "

@@ -97,16 +97,18 @@ def partitions_of(name: str) -> tuple[str, ...]:
 
 
 def everywhere(part: Part, change: Callable[[Part], Part]) -> Part:
-    """Change a part, and also what is scanned in its place where it has to be read with care."""
-    changed, salvage = change(part), part.salvage
-    if salvage is None:
-        return changed
+    """Change a part, and also what is scanned in its place where it has to be described anew, or read with care."""
+    changed, salvage, describe = change(part), part.salvage, part.describe
+    if salvage:
 
-    def read_with_care(scratch: Path) -> Damage:
-        damage = salvage(scratch)
-        return replace(damage, parts=tuple(change(found) for found in damage.parts))
+        def read_with_care(scratch: Path) -> Damage:
+            damage = salvage(scratch)
+            return replace(damage, parts=tuple(change(found) for found in damage.parts))
 
-    return replace(changed, salvage=read_with_care)
+        changed = replace(changed, salvage=read_with_care)
+    if describe:
+        changed = replace(changed, describe=lambda: everywhere(describe(), change))
+    return changed
 
 
 def with_partitions(part: Part, names: Sequence[str]) -> Part:

@@ -1,9 +1,10 @@
 """JSON and NDJSON for the ``files`` connector: every key of every record, every value as its own text.
 
 DuckDB's typed JSON reader is not used: it turns 1.5 into 2 and true into 1 in a BIGINT column, and drops keys
-that its sample did not hold. Here one pass finds all keys with the kinds of their values, a second one reads
-each value as text. A number with a fraction is a double there: one that has more digits than a double holds is quoted
-first, or refused. Whole numbers keep every digit.
+that its sample did not hold. Here every value is read as text. The keys, and the kinds of their values, are
+those of the first records of NDJSON, and the scan fails at the first record that has others: then one pass finds all
+keys, and a second one all kinds. A number with a fraction is a double in DuckDB's reader: one that has more digits than
+a double holds is quoted first, or refused. Whole numbers keep every digit.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from smoll.connectors.data_file import (
     stream_error,
 )
 from smoll.connectors.json_records import (
+    begin_line_count,
     find_long_fraction,
     find_records,
     long_fractions,
@@ -81,7 +83,86 @@ def part(plan: StreamPlan, kind: str, files: Sequence[DataFile], connection: Duc
         Where no record can be told from the next: malformed JSON, a record that is no object, duplicate keys. And
         keys that differ by case only.
     """
-    return _part(plan, kind, files, connection, careful=False)
+    quick = _quick_part(plan, files, connection) if kind == "ndjson" else None
+    return quick or _part(plan, kind, files, connection, careful=False)
+
+
+def _quick_part(plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBPyConnection) -> Part | None:
+    """The files as their first records describe them; None where those are not plain.
+
+    Whatever the scan meets that they did not show makes it fail: another key (DuckDB's reader, which knows the keys
+    by its own sample, refuses it, and a key that is there twice), a value of another kind, a record that is NULL.
+    """
+    import duckdb
+
+    scan = (
+        f"read_json({paths_sql(files)}, format = 'newline_delimited', records = true, maximum_depth = 1, sample_size = "
+        f"{_FIRST_RECORDS}, maximum_sample_files = 1, filename = '__smoll_path', hive_partitioning = false)"
+    )
+    try:
+        kinds = _first_kinds(files, connection, scan)
+        fractions = any("DOUBLE" in found or _column(key, found).type for key, found in kinds.items())
+        if not kinds or (fractions and _loses_digits(files, _style("ndjson", 0), connection)):
+            return None
+    except (duckdb.InterruptException, duckdb.OutOfMemoryException):
+        raise
+    except (duckdb.Error, UnicodeDecodeError):  # a look at every record says what is wrong
+        end_aborted(connection)
+        return None
+    cells = [_first_cell(key, found) for key, found in kinds.items()]
+    conditions = [f"({' OR '.join(f'{quote(key)} IS NOT NULL' for key in kinds)})"]
+    conditions += [condition for _, _, condition in cells if condition]
+    listed = ", ".join(f"{value} AS {quote(column.name)}" for column, value, _ in cells)
+    paths = [file.path for file in files]
+    return Part(
+        f"SELECT {listed}, {file_name_sql(files)} AS {quote(FILE_COLUMN)} FROM {scan} "
+        f"WHERE ({' AND '.join(conditions)}) OR error('a value of another kind than in the first records')::BOOLEAN",
+        tuple(column for column, _, _ in cells),
+        f"{plan.ref}: {label(files)}",
+        tuple(file.name for file in files),
+        records=lambda: begin_line_count(paths),
+        describe=lambda: _part(plan, "ndjson", files, connection, careful=False),
+    )
+
+
+def _first_kinds(files: Sequence[DataFile], connection: DuckDBPyConnection, scan: str) -> dict[str, Set[str]]:
+    """The keys of the first records as they come, with the kinds of their values. {} where they are not plain."""
+    raw = f"read_json_objects({paths_sql(files)}, {_style('ndjson', 0)})"
+    first = connection.execute(f"SELECT json_keys(json) FROM {raw} LIMIT {_FIRST_RECORDS}").fetchall()
+    keys = list(dict.fromkeys(key for (found,) in first for key in found or ()))
+    if not 0 < len(keys) <= _KEYS_AT_ONCE or len({key.lower() for key in keys}) < len(keys):
+        return {}
+    columns = connection.execute(f"DESCRIBE FROM {scan}").fetchall()
+    if [column[0] for column in columns] != [*keys, "__smoll_path"]:
+        return {}
+    listed = ", ".join(f"list(DISTINCT json_type({quote(key)}))" for key in keys)
+    row = connection.execute(f"SELECT {listed} FROM (FROM {scan} LIMIT {_FIRST_RECORDS})").fetchone() or ()
+    return {key: frozenset(found or ()) - {None, "NULL"} for key, found in zip(keys, row, strict=True)}
+
+
+_IS_NUMBER = "({0} IS NULL OR ({0} >= '-' AND {0} < '['))"
+"""SQL: the text of a JSON value is a number (and no text in quotes, object, array or word)."""
+_IS_WHOLE = "({0} IS NULL OR regexp_full_match({0}, '-?[0-9]+'))"
+
+
+def _first_cell(key: str, kinds: Set[str]) -> tuple[PartColumn, str, str]:
+    """The column of a key, SQL of its value, and of what is false where a value is of other kinds; "" where none is."""
+    name, text, column = quote(key), f"CAST({quote(key)} AS VARCHAR)", _column(key, kinds)
+    if not kinds:
+        return column, text, f"{name} IS NULL"
+    if kinds == {"BOOLEAN"}:
+        return column, text, f"({name} IS NULL OR {text} = 'true' OR {text} = 'false')"
+    if kinds == {"VARCHAR"}:  # its text begins with a quote, and that of any other kind with a later character
+        return column, f"{name} ->> '$'", f"({name} IS NULL OR {text} < '$')"
+    if column.type:
+        return column, name, ""
+    if "DOUBLE" not in kinds:
+        return replace(column, guard=_IS_WHOLE), text, ""
+    # As the reader itself makes a text of a double: JSON has 64847154292807510.0 for 6.484715429280751e+16.
+    number = f"TRY_CAST({text} AS DOUBLE)"
+    is_double = f"(contains({text}, '.') OR contains({text}, 'e')) AND isfinite({number})"
+    value = f"CASE WHEN {is_double} THEN CAST({number} AS VARCHAR) ELSE {text} END"
+    return replace(column, guard=_IS_NUMBER), value, ""
 
 
 def _part(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence, Set
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from smoll.connectors.csv_records import is_text, open_text, readable
+from smoll.connectors.csv_records import DAMAGE, is_text, open_text, readable
+
+_CHUNK, _BLANKS = 1 << 17, b" \t\r"
+_BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 
 Record = tuple[int, str, str]
 """The line of a record (from 1), its text without the line end, and what is wrong with it or ""."""
@@ -35,6 +40,41 @@ def find_records(path: Path, numbers: Sequence[int], takes: Judge) -> Iterator[t
     for number, (line, text) in enumerate(good, 1):
         if number in wanted:
             yield line, readable(text)
+
+
+def begin_line_count(paths: Sequence[Path]) -> Callable[[], int]:
+    """Begin to count the lines that are not blank, beside whatever else goes on. Returns what waits for the answer.
+
+    The answer is -1 where a file breaks off, or where its checksum is wrong.
+    """
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.extend(map(_count_lines, paths)), name="count", daemon=True)
+    thread.start()
+
+    def wait() -> int:
+        thread.join()
+        return -1 if -1 in found or len(found) < len(paths) else sum(found)
+
+    return wait
+
+
+def _count_lines(path: Path) -> int:
+    count, rest = 0, b""  # the beginning of a line that goes on in the next chunk; b"" where it is blank so far
+    try:
+        with open_text(path, "utf-8") as text:
+            file = cast(io.BufferedIOBase, text.buffer)
+            while chunk := file.read(_CHUNK):
+                if _BLANK_LINE.search(chunk) or (not rest and chunk[0] in b"\n" + _BLANKS):
+                    *lines, last = (rest + chunk).split(b"\n")
+                    count += sum(1 for line in lines if line.strip(_BLANKS))
+                    rest = last.strip(_BLANKS)[:1]
+                else:  # every line has something
+                    count += len(chunk) - len(chunk.replace(b"\n", b""))
+                    end = chunk.rfind(b"\n") + 1
+                    rest = (b"" if end else rest) + chunk[end:].strip(_BLANKS)[:1]
+    except (ValueError, *DAMAGE):
+        return -1
+    return count + bool(rest)
 
 
 def problem_of(text: str, takes: Judge) -> str:

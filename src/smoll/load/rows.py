@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from smoll.connector import FILE_COLUMN, Part, PartColumn, StreamPlan
 from smoll.load.columns import Shape
 from smoll.load.table import LoadContext
-from smoll.load.types import MISFIT, fits, try_cast
+from smoll.load.types import MISFIT, fits, is_integer, try_cast
 from smoll.model import literal, quote
 
 RECORD = "__smoll_record"
@@ -115,6 +115,8 @@ def _cell(number: int, name: str, kind: str, column: PartColumn | None, shape: S
     conditions.append(fits(text, cast, own, kind))
     shown = f"left(CAST(__t{number} AS VARCHAR), 80)"
     reason = f"concat('''', {shown}, ''' is no ', {literal(kind)})"
+    if column.guard and not is_integer(found or kind):
+        conditions.append(column.guard.format(f"__t{number}"))
     stated = [(condition, reason) for condition in conditions if condition]
     if is_key:
         stated.append((f"({cast} IS NOT NULL)", literal("the key has no value")))

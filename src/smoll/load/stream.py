@@ -260,9 +260,7 @@ def _load(
     import duckdb
 
     exact = only_exact
-    scan = _Scan(extract.parts, begin_counts(extract.parts))
-    if any(part.broken for part in extract.parts):
-        scan = _look_with_care(plan, extract, scratch)
+    scan = _begin(plan, _described(extract.parts) if only_exact else extract.parts, scratch)
     while True:
         try:
             return _attempt(connection, plan, context, extract, scan, scratch, anew=anew, exact=exact)
@@ -273,12 +271,20 @@ def _load(
             if only_exact or (missed and exact) or _is_storage(error):
                 raise _reading_error(plan, extract, error) from error
             end_aborted(connection)  # DuckDB refuses every statement after an error until then
-            if missed:
-                exact = True
-            elif scan.damage is None and any(part.salvage for part in extract.parts):
-                scan = _look_with_care(plan, extract, scratch)
+            exact = exact or missed
+            if any(part.describe for part in scan.parts):
+                scan = _begin(plan, _described(scan.parts), scratch)
+            elif missed:
+                continue
+            elif scan.damage is None and any(part.salvage for part in scan.parts):
+                scan = _look_with_care(plan, scan.parts, scratch)
             else:
                 raise _reading_error(plan, extract, error) from error
+
+
+def _described(parts: Sequence[Part]) -> list[Part]:
+    """The parts as all of their records describe them."""
+    return [part.describe() if part.describe else part for part in parts]
 
 
 @dataclass(frozen=True)
@@ -303,17 +309,24 @@ class _Scan:
         return -1 if -1 in counted else known + sum(counted)
 
 
+def _begin(plan: StreamPlan, parts: Sequence[Part], scratch: Path) -> _Scan:
+    """Begin to count the records of the parts; or look at them with care where the scan would fail."""
+    if any(part.broken for part in parts):
+        return _look_with_care(plan, parts, scratch)
+    return _Scan(parts, begin_counts(parts))
+
+
 def begin_counts(parts: Sequence[Part]) -> list[Callable[[], int] | None]:
     """Begin to count the records of the parts."""
     return [part.records() if part.records else None for part in parts]
 
 
-def _look_with_care(plan: StreamPlan, extract: Extract, scratch: Path) -> _Scan:
+def _look_with_care(plan: StreamPlan, given: Sequence[Part], scratch: Path) -> _Scan:
     """Look at every record of the parts that can be salvaged. Raises LoadError where bad rows fail the load."""
     parts: list[Part] = []
     whole: list[Part] = []
     found: list[Damage] = []
-    for number, part in enumerate(extract.parts):
+    for number, part in enumerate(given):
         if part.salvage is None:
             whole.append(part)
             parts.append(part)

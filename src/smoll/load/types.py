@@ -31,6 +31,8 @@ _UNSIGNED = {"UTINYINT": "SMALLINT", "USMALLINT": "INTEGER", "UINTEGER": "BIGINT
 _DIGITS = {"TINYINT": 3, "SMALLINT": 5, "INTEGER": 10, "BIGINT": 19}
 _EXACT_IN_DOUBLE = 2**53
 _ALWAYS_EXACT_IN_DOUBLE = ("TINYINT", "SMALLINT", "INTEGER")
+_LONGEST = 1000
+"""No text of so many characters is of a type but text."""
 _COLUMNS_AT_ONCE = 50
 """DuckDB plans a SELECT in the square of its expressions: 500 columns at once take 12 s, 50 at once 2 s in all."""
 
@@ -116,20 +118,22 @@ def _fits(value: str, cast: str, kind: str) -> str:
     """SQL: the text holds a value of the type, and the type, to which it is `cast`, holds all of the text."""
     if kind == "DOUBLE":
         # 15 digits always survive, unless the value is so small that a double has fewer; more digits do where some
-        # usual way of printing the double gives the same text back.
+        # usual way of printing the double gives the same text back. A CASE looks no further than it must; an OR does.
         short = f"length({value}) <= 15 AND (abs({cast}) > 1e-300 OR NOT {value} ILIKE '%e%')"
-        exact = f"({short}) OR CAST({cast} AS VARCHAR) = {value} OR printf('%.17g', {cast}) = {value}"
         # DuckDB makes a join of a long IN, and of a scan below it tells no progress.
-        otherwise = f"list_contains({_NOT_FINITE}, {value})"
-        return f"CASE WHEN isfinite({cast}) THEN {_matches(value, _NUMBER)} AND ({exact}) ELSE {otherwise} END"
+        return (
+            f"CASE WHEN NOT isfinite({cast}) THEN list_contains({_NOT_FINITE}, {value}) "
+            f"WHEN NOT {_matches(value, _NUMBER)} THEN false WHEN {short} THEN true "
+            f"WHEN CAST({cast} AS VARCHAR) = {value} THEN true ELSE printf('%.17g', {cast}) = {value} END"
+        )
     if decimal := _DECIMAL.fullmatch(kind):
         scale = int(decimal[2])
         fraction = f"([.][0-9]{{1,{scale}}})?" if scale else ""
-        return f"({_matches(value, '-?([0-9]|[1-9][0-9]+)?' + fraction)} AND {cast} IS NOT NULL)"
+        return _if_matches(value, "-?([0-9]|[1-9][0-9]+)?" + fraction, f"{cast} IS NOT NULL")
     if kind == "BOOLEAN":
         return f"(lower({value}) IN ('true', 'false'))"
     if kind in _PATTERNS:
-        return f"({_matches(value, _PATTERNS[kind])} AND {cast} IS NOT NULL)"
+        return _if_matches(value, _PATTERNS[kind], f"{cast} IS NOT NULL")
     return f"({cast} IS NOT NULL)"
 
 
@@ -138,6 +142,11 @@ _PATTERNS = {"DATE": _DAY, "TIMESTAMP": f"{_DAY}({_CLOCK})?", "TIMESTAMP WITH TI
 
 def _matches(value: str, pattern: str) -> str:
     return f"regexp_full_match({value}, '{pattern}')"
+
+
+def _if_matches(value: str, pattern: str, condition: str) -> str:
+    """SQL: a text of the pattern meets the condition. Unlike with AND, it is not asked of any other text."""
+    return f"CASE WHEN {_matches(value, pattern)} THEN {condition} ELSE false END"
 
 
 def infer(connection: DuckDBPyConnection, rows: str, columns: Sequence[PartColumn]) -> dict[str, str | None]:
@@ -155,9 +164,25 @@ def infer(connection: DuckDBPyConnection, rows: str, columns: Sequence[PartColum
     dict
         The type by column name; None where no row has a value.
     """
-    answers = [(column, _candidate_answers(column)) for column in columns]
-    found = _ask(connection, rows, {column.name: answer for column, answer in answers})
-    return {column.name: _choose(column, found[column.name]) for column in columns}
+    kinds = list(dict.fromkeys(kind for column in columns for kind in column.among))
+    checks = ", ".join(f"bool_or({_candidate_misfits('value', kind)})" for kind in kinds)
+    listed = ", ".join(f"left({quote(column.name)}, {_LONGEST}) AS {quote(column.name)}" for column in columns)
+    # One row for each value: the expressions are then as many as the types, and not times the columns, which DuckDB
+    # would plan in the square of their number.
+    found = connection.execute(
+        f"""SELECT name, {checks}
+        FROM (UNPIVOT (SELECT {listed} FROM ({rows})) ON COLUMNS(*) INTO NAME name VALUE value)
+        WHERE value <> '' GROUP BY name"""
+    ).fetchall()
+    missed = {name: dict(zip(kinds, answers, strict=True)) for name, *answers in found}
+    fitting = {
+        column.name: [kind for kind in column.among if not missed[column.name][kind]]
+        for column in columns
+        if column.name in missed
+    }
+    sizes = _sizes(connection, rows, [name for name, choice in fitting.items() if choice[:1] == ["DECIMAL"]])
+    chosen = {name: _choose(choice, sizes.get(name)) for name, choice in fitting.items()}
+    return {column.name: chosen.get(column.name) for column in columns}
 
 
 def confirm(connection: DuckDBPyConnection, rows: str, guesses: Mapping[str, str]) -> set[str]:
@@ -186,31 +211,27 @@ def _ask(
     return found
 
 
-def _candidate_answers(column: PartColumn) -> list[str]:
-    """SQL for one column: has it a value, its most digits before and after the point, a misfit per candidate."""
-    name = quote(column.name)
-    whole = f"max(length(regexp_extract({name}, '^-?0*([0-9]*)', 1)))"
-    fraction = f"max(length(regexp_extract({name}, '[.]([0-9]+)$', 1)))"
-    checks = [f"bool_or({_candidate_misfits(name, kind)})" for kind in column.among]
-    return [f"bool_or({name} <> '')", whole, fraction, *checks]
+def _sizes(connection: DuckDBPyConnection, rows: str, names: Sequence[str]) -> dict[str, str | None]:
+    """The decimal that holds every value of each column; None where there is none."""
+    if not names:
+        return {}
+    whole = "max(length(regexp_extract({0}, '^-?0*([0-9]*)', 1)))"
+    fraction = "max(length(regexp_extract({0}, '[.]([0-9]+)$', 1)))"
+    questions = {name: [whole.format(quote(name)), fraction.format(quote(name))] for name in names}
+    found = _ask(connection, rows, questions)
+    return {name: decimal_type(int(str(found[name][0] or 0)), int(str(found[name][1] or 0))) for name in names}
 
 
 def _candidate_misfits(name: str, kind: str) -> str:
     if kind != "DECIMAL":
         return misfits(name, "VARCHAR", kind)
-    plain = f"{_matches(name, _PLAIN)} AND TRY_CAST({name} AS DOUBLE) IS NOT NULL"
-    return f"({name} <> '' AND NOT ({plain}))"
+    return f"(NOT {_if_matches(name, _PLAIN, f'TRY_CAST({name} AS DOUBLE) IS NOT NULL')})"
 
 
-def _choose(column: PartColumn, answer: Sequence[object]) -> str | None:
-    filled, whole, fraction, *misfit = answer
-    if not filled:
-        return None
-    for kind, missed in zip(column.among, misfit, strict=True):
-        chosen = decimal_type(int(str(whole or 0)), int(str(fraction or 0))) if kind == "DECIMAL" else kind
-        if chosen and not missed:
-            return chosen
-    return "VARCHAR"
+def _choose(fitting: Sequence[str], decimal: str | None) -> str:
+    """The first type that fits, where DECIMAL stands for the one of the values' size."""
+    sized = [decimal if kind == "DECIMAL" else kind for kind in fitting]
+    return next((kind for kind in sized if kind), "VARCHAR")
 
 
 def decimal_type(whole: int, fraction: int) -> str | None:
