@@ -153,8 +153,8 @@ def read_ndjson(data: bytes) -> list[Record]:
     """Read a file line by line. A record's one value is the line; ``problem`` says why it is no object."""
     found = []
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        text = line.decode("utf-8", "surrogateescape").strip(" \t\r")
-        if text:
+        text = line.decode("utf-8", "surrogateescape").rstrip("\r")
+        if text.strip(" \t\r"):
             found.append(Record(number, text, (text,), _json_problem(text)))
     return found
 

@@ -377,3 +377,56 @@ def test_one_character_of_ndjson_is_a_record(make_project: MakeProject, content:
 
     assert (stream.rows, stream.rejected) == (1, 1)
     assert raw(project, "SELECT _smoll_file, line, raw FROM raw_s.t__rejected") == [("data/2.ndjson", 1, content)]
+
+
+LARGE = 9_000_000
+"""Characters of a value that make a record larger than DuckDB's JSON reader is given."""
+
+
+def large_records() -> list[str]:
+    return [
+        '{"id": 1, "name": "a", "n": 1.5, "nested": {"x": [1, 2.50]}}',
+        json.dumps({"id": 2, "name": 'é"\n\\,' + "x" * LARGE, "n": None, "more": True}, ensure_ascii=False),
+        '{"id": "no", "name": "b", "n": 2}',
+        json.dumps({"id": "nor", "name": "", "n": 7, "nested": "y" * LARGE}),
+        '{"id": 3',
+        '{"id": 4, "name": null, "n": 0.1234567890123456789}',
+        '{"id": 5, "name": "z", "n": 9007199254740993, "nested": [1.0, "' + "x" * LARGE + '", true]}',
+    ]
+
+
+def test_records_beyond_the_json_reader_are_loaded_and_found_again(make_project: MakeProject) -> None:
+    yml = files_yml("data/t.ndjson", on_bad_row="quarantine", columns={"id": "BIGINT"})
+    project = make_project(yml, {"data/t.ndjson": "\n".join(large_records()) + "\n"})
+
+    stream = load(project)
+
+    assert (stream.read, stream.rows, stream.rejected) == (7, 4, 3)
+    assert types(project) == {
+        "id": "BIGINT", "name": "VARCHAR", "n": "DECIMAL(38,19)", "nested": "JSON", "more": "BOOLEAN",
+    }  # fmt: skip
+    found = raw(project, "SELECT id, left(name, 5), n::VARCHAR, length(nested::VARCHAR), more FROM raw_s.t ORDER BY id")
+    nested = len('[1.0,"",true]') + LARGE
+    assert found == [
+        (1, "a", "1.5000000000000000000", len('{"x":[1,2.5]}'), None),
+        (2, 'é"\n\\,', None, None, True),
+        (4, None, "0.1234567890123456789", None, None),
+        (5, "z", "9007199254740993.0000000000000000000", nested, None),
+    ]
+    rejected = raw(project, "SELECT line, column_name, length(raw) FROM raw_s.t__rejected ORDER BY line")
+    texts = large_records()
+    assert rejected == [(3, "id", len(texts[2])), (4, "id", len(texts[3])), (5, None, len(texts[4]))]
+
+
+def test_an_array_with_records_beyond_the_json_reader_is_loaded(make_project: MakeProject) -> None:
+    records = [json.loads(text) for text in large_records() if text != '{"id": 3']
+    project = make_project(
+        files_yml("data/t.json", on_bad_row="quarantine", columns={"id": "BIGINT"}),
+        {"data/t.json": json.dumps(records, indent=2)},
+    )
+
+    stream = load(project)
+
+    assert (stream.read, stream.rows, stream.rejected) == (6, 4, 2)
+    assert raw(project, "SELECT line, column_name FROM raw_s.t__rejected ORDER BY 1") == [(3, "id"), (4, "id")]
+    assert raw(project, "SELECT id FROM raw_s.t ORDER BY 1") == [(1,), (2,), (4,), (5,)]

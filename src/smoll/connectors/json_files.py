@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from smoll.connector import FILE_COLUMN, SCALARS, Damage, Part, PartColumn, StreamPlan
@@ -37,13 +39,16 @@ from smoll.connectors.data_file import (
     refuse_twins,
     stream_error,
 )
+from smoll.connectors.json_large import LARGE, kinds_of, scan_sql, write_values
 from smoll.connectors.json_records import (
+    Judge,
     begin_line_count,
     find_long_fraction,
     find_records,
     long_fractions,
     quote_numbers,
     read_records,
+    split_objects,
 )
 from smoll.errors import LoadError
 from smoll.model import literal, quote
@@ -61,7 +66,6 @@ _KEYS_AT_ONCE = 100
 _CHUNK, _BLANKS = 1 << 20, b" \t\r\n\xef\xbb\xbf"
 _TINY = 100
 """Bytes of the largest file that can hold one character, however it is packed."""
-_LARGEST_OBJECT = 16 * 1024**2
 _LONG_FRACTION = "|".join(
     [*(f"[0-9]{{{digits}}}[.][0-9]{{{16 - digits}}}" for digits in range(1, 16)), "[0-9]{16}[eE]", "[eE][-+]?[0-9]{3}"]
 )
@@ -102,7 +106,7 @@ def _quick_part(plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBP
     try:
         kinds = _first_kinds(files, connection, scan)
         fractions = any("DOUBLE" in found or _column(key, found).type for key, found in kinds.items())
-        if not kinds or (fractions and _loses_digits(files, _style("ndjson", 0), connection)):
+        if not kinds or (fractions and _loses_digits(files, _style("ndjson"), connection)):
             return None
     except (duckdb.InterruptException, duckdb.OutOfMemoryException):
         raise
@@ -127,7 +131,7 @@ def _quick_part(plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBP
 
 def _first_kinds(files: Sequence[DataFile], connection: DuckDBPyConnection, scan: str) -> dict[str, Set[str]]:
     """The keys of the first records as they come, with the kinds of their values. {} where they are not plain."""
-    raw = f"read_json_objects({paths_sql(files)}, {_style('ndjson', 0)})"
+    raw = f"read_json_objects({paths_sql(files)}, {_style('ndjson')})"
     first = connection.execute(f"SELECT json_keys(json) FROM {raw} LIMIT {_FIRST_RECORDS}").fetchall()
     keys = list(dict.fromkeys(key for (found,) in first for key in found or ()))
     if not 0 < len(keys) <= _KEYS_AT_ONCE or len({key.lower() for key in keys}) < len(keys):
@@ -173,37 +177,45 @@ def _part(
     *,
     careful: bool,
     quoted: Set[str] = frozenset(),
-    largest: int = 0,
+    others: Mapping[str, Set[str]] = MappingProxyType({}),
 ) -> Part:
-    """As `part`; `careful` where every record was looked at already, and the numbers of the `quoted` keys are texts."""
+    """As `part`.
+
+    Parameters
+    ----------
+    careful
+        Every record was looked at already.
+    quoted
+        Keys whose numbers were made texts.
+    others
+        The kinds of the values in records of the stream that are not in these files.
+    """
     text, file_sql, names = f"{plan.ref}: {label(files)}", file_name_sql(files), tuple(file.name for file in files)
     empty = f"SELECT {file_sql} AS {quote(FILE_COLUMN)} FROM (SELECT '' AS __smoll_path) WHERE false"
     by_lines = kind == "ndjson" and not careful
     salvage = partial(_salvage, plan, files, connection) if by_lines else None
-    broken = Part(empty, (), text, names, salvage=salvage, broken=True)
+    split = partial(_salvage_objects, plan, files, connection)
+    broken = Part(empty, (), text, names, salvage=salvage or split, broken=True)
     try:
         if kind == "json":
             _refuse_open_array(plan, files)
         elif by_lines and any(_is_one_character(plan, file) for file in files):
             return broken  # DuckDB would read nothing of it, and say nothing
-        look = _look(plan, kind, files, connection, careful, largest)
+        look = _look(plan, kind, files, connection, careful)
     except _TooLarge:
-        largest = max(file.size for file in files) + 1
-        return _part(plan, kind, files, connection, careful=careful, largest=largest) if not by_lines else broken
+        return broken
     except LoadError:
         if not by_lines:
             raise
         return broken
-    if not look.kinds:
+    found = _merge(look.kinds, others)
+    if not found:
         return Part(empty, (), text, names, records=lambda: _begin_count(files, 0), salvage=salvage)
-    columns = tuple(
-        PartColumn(key, None, _NUMBERS) if key in quoted and kinds == {"VARCHAR"} else _column(key, kinds)
-        for key, kinds in look.kinds.items()
-    )
+    columns = _columns(found, quoted)
     selected = ", ".join(quote(column.name) for column in columns)
     declared = ", ".join(f"{literal(column.name)}: {literal(column.type or 'VARCHAR')}" for column in columns)
     scan = (
-        f"read_json({paths_sql(files)}, {_style(kind, largest)}, records = true, columns = {{{declared}}}, "
+        f"read_json({paths_sql(files)}, {_style(kind)}, records = true, columns = {{{declared}}}, "
         "filename = '__smoll_path', hive_partitioning = false)"
     )
     sql = f"SELECT {selected}, {file_sql} AS {quote(FILE_COLUMN)} FROM {scan}"
@@ -220,14 +232,16 @@ def _part(
     )
 
 
-def _style(kind: str, largest: int) -> str:
-    """How DuckDB is to read the files; `largest` is the size of the largest object in bytes, 0 for its own limit."""
-    style = "newline_delimited" if kind == "ndjson" else "auto"
-    return f"format = '{style}'" + (f", maximum_object_size = {largest}" if largest > _LARGEST_OBJECT else "")
+def _style(kind: str) -> str:
+    return f"format = '{'newline_delimited' if kind == 'ndjson' else 'auto'}'"
+
+
+def _merge(kinds: Mapping[str, Set[str]], others: Mapping[str, Set[str]]) -> dict[str, Set[str]]:
+    return {key: kinds.get(key, frozenset()) | others.get(key, frozenset()) for key in [*kinds, *others]}
 
 
 class _TooLarge(Exception):
-    """An object is larger than DuckDB reads unless it is told."""
+    """An object is larger than DuckDB's reader takes."""
 
 
 def _begin_count(files: Sequence[DataFile], records: int) -> Callable[[], int]:
@@ -295,7 +309,6 @@ def _look(
     files: Sequence[DataFile],
     connection: DuckDBPyConnection,
     careful: bool,
-    largest: int,
 ) -> _Look:
     """Find every key of every record, with the kinds of its values.
 
@@ -303,7 +316,7 @@ def _look(
     """
     import duckdb
 
-    scan, style = paths_sql(files), _style(kind, largest)
+    scan, style = paths_sql(files), _style(kind)
     fractions = "false" if careful else f"bool_or(regexp_matches(CAST(json AS VARCHAR), '{_LONG_FRACTION}'))"
     try:
         connection.execute(
@@ -329,7 +342,7 @@ def _look(
         raise
     except (duckdb.Error, UnicodeDecodeError) as error:  # DuckDB may cut the text of an error in the middle of a letter
         end_aborted(connection)
-        if "maximum_object_size" in str(error) and not largest:
+        if "maximum_object_size" in str(error):
             raise _TooLarge from error
         place = named(files, str(error))
         text = str(error).splitlines()[0].strip().split("Error: ", 1)[-1]
@@ -391,50 +404,136 @@ def _refuse_long_fractions(plan: StreamPlan, files: Sequence[DataFile]) -> None:
 
 
 def _salvage(plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBPyConnection, scratch: Path) -> Damage:
-    """Look at every line of the files; scan the good ones, and say which are bad."""
-    rejected = scratch / "damaged.ndjson"
-    found: list[DataFile] = []
-    first: LoadError | None = None
-    records = bad = longest = largest = 0
+    """Look at every line of the files; scan the good ones, and say which are bad.
+
+    A record too large for DuckDB's reader goes into a file of CSV beside the copy of the others.
+    """
     takes = partial(_takes, connection)
-    quoted: set[str] = set()
-    for file in files:
-        try:
-            for _, text, _ in read_records(file.path, takes):
-                quoted.update(long_fractions(text))
-                largest = max(largest, size_of(text))
-        except DAMAGE as error:
-            raise damaged(f"{plan.ref}: {file.name}", error) from error
+    quoted, kinds = _survey(plan, files, takes)
+    rejected = scratch / "damaged.ndjson"
+    small: list[DataFile] = []
+    large: list[DataFile] = []
+    numbers: dict[str, list[int]] = {file.name: [] for file in files}  # of the large records among the good ones
+    first: LoadError | None = None
+    records = bad = longest = 0
     with rejected.open("w", encoding="utf-8") as output:
         for number, file in enumerate(files):
-            copy = scratch / f"{number:06}.ndjson"
-            try:
-                with copy.open("w", encoding="utf-8", newline="") as good:
-                    for line, text, problem in read_records(file.path, takes):
-                        records += 1
-                        if not problem:
-                            good.write((quote_numbers(text, quoted) if quoted else text) + "\n")
-                            continue
-                        bad += 1
-                        shown = readable(text)
-                        row = {"file": file.name, "line": line, "reason": problem, "raw": shown}
-                        longest = max(longest, output.write(json.dumps(row) + "\n"))
-                        first = first or stream_error(
-                            plan,
-                            f"{file.name}, line {line}: {problem}. The line begins: {shown[:80]!r}.",
-                            "Mend the line, or set `on_bad_row: quarantine`.",
-                        )
-            except DAMAGE as error:
-                raise damaged(f"{plan.ref}: {file.name}", error) from error
-            found.append(replace(file, path=copy, size=copy.stat().st_size))
-    part = (
-        _part(plan, "ndjson", found, connection, careful=True, quoted=quoted, largest=largest + 1)
-        if records > bad
-        else None
-    )
+            copy, others = scratch / f"{number:06}.ndjson", scratch / f"{number:06}.large"
+            good = 0
+            with (
+                _explained(plan, file),
+                copy.open("w", encoding="utf-8", newline="") as target,
+                others.open("w", encoding="utf-8", newline="") as aside,
+            ):
+                for line, text, problem in read_records(file.path, takes):
+                    records += 1
+                    if not problem:
+                        good += 1
+                        kept = quote_numbers(text, quoted) if quoted else text
+                        if size_of(text) < LARGE:
+                            target.write(kept + "\n")
+                        else:
+                            aside.write(kept + "\n")
+                            numbers[file.name].append(good)
+                        continue
+                    bad += 1
+                    shown = readable(text)
+                    row = {"file": file.name, "line": line, "reason": problem, "raw": shown}
+                    longest = max(longest, output.write(json.dumps(row) + "\n"))
+                    first = first or stream_error(
+                        plan,
+                        f"{file.name}, line {line}: {problem}. The line begins: {shown[:80]!r}.",
+                        "Mend the line, or set `on_bad_row: quarantine`.",
+                    )
+            if good > len(numbers[file.name]):
+                small.append(replace(file, path=copy, size=copy.stat().st_size))
+            if numbers[file.name]:
+                large.append(replace(file, path=others, size=others.stat().st_size))
     paths = {file.name: file.path for file in files}
-    parts = (replace(part, locate=lambda name, numbers: find_records(paths[name], numbers, takes)),) if part else ()
+
+    def locate(is_large: bool, name: str, wanted: Sequence[int]) -> Iterator[tuple[int, str]]:
+        return find_records(paths[name], _among_all(wanted, numbers[name], is_large), takes)
+
+    parts: list[Part] = []
+    if small:
+        part = _part(plan, "ndjson", small, connection, careful=True, quoted=quoted, others=kinds)
+        parts.append(replace(part, locate=partial(locate, False)))
+        columns = part.columns
+    else:
+        columns = _columns(kinds, quoted)
+    if large:
+        parts.append(replace(_large_part(plan, large, columns), locate=partial(locate, True)))
     return Damage(parts, records, rejected_sql(rejected, longest), bad, first)
+
+
+@contextmanager
+def _explained(plan: StreamPlan, file: DataFile) -> Iterator[None]:
+    try:
+        yield
+    except DAMAGE as error:
+        raise damaged(f"{plan.ref}: {file.name}", error) from error
+
+
+def _survey(plan: StreamPlan, files: Sequence[DataFile], takes: Judge) -> tuple[set[str], dict[str, Set[str]]]:
+    """The keys with numbers that DuckDB's reader would shorten, and the kinds of the values in large records."""
+    quoted: set[str] = set()
+    kinds: dict[str, Set[str]] = {}
+    for file in files:
+        with _explained(plan, file):
+            for _, text, problem in read_records(file.path, takes):
+                quoted.update(long_fractions(text))
+                if not problem and size_of(text) >= LARGE:
+                    kinds = _merge(kinds, kinds_of(text))
+    return quoted, {
+        key: {"VARCHAR"} if key in quoted and found <= _NUMBER_KINDS else found for key, found in kinds.items()
+    }
+
+
+def _among_all(wanted: Sequence[int], large: Sequence[int], is_large: bool) -> list[int]:
+    """Numbers of records among the large ones, or the others, as their numbers among all; both from 1 and ascending."""
+    if is_large:
+        return [large[number - 1] for number in wanted]
+    found, passed = [], 0
+    for number in wanted:
+        while passed < len(large) and large[passed] <= number + passed:
+            passed += 1
+        found.append(number + passed)
+    return found
+
+
+def _large_part(plan: StreamPlan, files: Sequence[DataFile], columns: tuple[PartColumn, ...]) -> Part:
+    copies, longest = [], 0
+    for file in files:
+        copy = file.path.with_suffix(".csv")
+        with file.path.open(encoding="utf-8", newline="\n") as lines:
+            longest = max(longest, write_values(lines, columns, copy))
+        file.path.unlink()
+        copies.append(replace(file, path=copy))
+    names = tuple(file.name for file in files)
+    return Part(scan_sql(copies, columns, longest), columns, f"{plan.ref}: {label(files)}", names)
+
+
+def _salvage_objects(
+    plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBPyConnection, scratch: Path
+) -> Damage:
+    """Split files with one array, or with objects one after another, into lines, and look at those."""
+    found = []
+    for number, file in enumerate(files):
+        copy = scratch / f"{number:06}.lines.ndjson"
+        try:
+            with _explained(plan, file), copy.open("w", encoding="utf-8", newline="") as target:
+                target.writelines(text + "\n" for text in split_objects(file.path))
+        except json.JSONDecodeError as error:
+            raise stream_error(plan, f"{file.name}: malformed JSON: {error.msg}.", "Mend the file.") from error
+        found.append(replace(file, path=copy, size=copy.stat().st_size))
+    return _salvage(plan, found, connection, scratch)
+
+
+def _columns(found: Mapping[str, Set[str]], quoted: Set[str]) -> tuple[PartColumn, ...]:
+    return tuple(
+        PartColumn(key, None, _NUMBERS) if key in quoted and kinds == {"VARCHAR"} else _column(key, kinds)
+        for key, kinds in found.items()
+    )
 
 
 def _column(key: str, kinds: Set[str]) -> PartColumn:

@@ -29,7 +29,7 @@ def read_records(path: Path, takes: Judge) -> Iterator[Record]:
     with open_text(path, "utf-8", newline="\n") as file:
         for number, line in enumerate(file, 1):
             text = line.rstrip("\r\n")
-            if text.strip():
+            if text.strip(" \t\r"):  # Python would strip more, but JSON knows no other blanks
                 yield number, text, problem_of(text, takes)
 
 
@@ -80,7 +80,7 @@ def _count_lines(path: Path) -> int:
 def problem_of(text: str, takes: Judge) -> str:
     """What is wrong with a record; "" where it is well."""
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_float=_Number)
+        value = json.loads(text, object_pairs_hook=_object, parse_float=Number)
     except json.JSONDecodeError as error:
         if is_text(text) and takes(text):
             return ""
@@ -112,7 +112,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-class _Number(str):
+class Number(str):
     """A number as it is written."""
 
     @property
@@ -127,33 +127,60 @@ class _Number(str):
 def find_long_fraction(text: str) -> str:
     """The first number of a JSON text that DuckDB's reader would shorten; "" where there is none."""
     try:
-        value = json.loads(text, parse_float=_Number)
+        value = json.loads(text, parse_float=Number)
     except (ValueError, RecursionError):
         return ""
-    return next((item for item in _scalars(value) if isinstance(item, _Number) and item.is_long), "")
+    return next((item for item in _scalars(value) if isinstance(item, Number) and item.is_long), "")
 
 
 def long_fractions(text: str) -> list[str]:
     """The keys of a record whose numbers have more digits than DuckDB's JSON reader keeps."""
     try:
-        record = json.loads(text, parse_float=_Number)
+        record = json.loads(text, parse_float=Number)
     except (ValueError, RecursionError):
         return []
     values = record.items() if isinstance(record, dict) else ()
-    return [key for key, value in values if isinstance(value, _Number) and value.is_long]
+    return [key for key, value in values if isinstance(value, Number) and value.is_long]
+
+
+def split_objects(path: Path) -> Iterator[str]:
+    """Yield the objects of an array, or one after another, each as a text of one line.
+
+    Raises json.JSONDecodeError where something else stands, and one of `csv_records.DAMAGE` where the file breaks off.
+    """
+    decoder, blanks = json.JSONDecoder(), re.compile(r"[\s,\[\]]*")
+    with open_text(path, "utf-8") as file:
+        text, end = "", False
+        while not end:
+            piece = file.read(max(_CHUNK, len(text)))  # as much again: a long object is looked at few times
+            text, end, start = text + piece, not piece, 0
+            while (start := cast(re.Match[str], blanks.match(text, start)).end()) < len(text):
+                try:
+                    _, stop = decoder.raw_decode(text, start)
+                except json.JSONDecodeError:
+                    if end:
+                        raise
+                    break
+                yield text[start:stop].replace("\n", " ").replace("\r", " ")
+                start = stop
+            text = text[start:]
 
 
 def quote_numbers(text: str, keys: Set[str]) -> str:
     """A record with the numbers of some keys written as texts."""
     try:
-        record = json.loads(text, parse_float=_Number, parse_int=_Number)
+        record = json.loads(text, parse_float=Number, parse_int=Number)
     except ValueError:  # what only DuckDB takes for JSON
         return text
-    quoted = {key: value for key, value in record.items() if key in keys and isinstance(value, _Number)}
+    quoted = {key: value for key, value in record.items() if key in keys and isinstance(value, Number)}
     if not quoted:
         return text
-    marked = json.dumps({key: value if key in quoted else _mark(value) for key, value in record.items()})
-    return _MARKED.sub(r"\1", marked)
+    return json_text({key: str(value) if key in quoted else value for key, value in record.items()})
+
+
+def json_text(value: Any) -> str:
+    """A value with `Number` in it as JSON, every number as it was written."""
+    return _MARKED.sub(r"\1", json.dumps(_mark(value), ensure_ascii=False, separators=(",", ":")))
 
 
 _MARKED = re.compile(r'"\\u0000(-?[0-9][^"]*)"')
@@ -161,7 +188,7 @@ _MARKED = re.compile(r'"\\u0000(-?[0-9][^"]*)"')
 
 def _mark(value: Any) -> Any:
     """The value with its numbers as texts that `_MARKED` finds again."""
-    if isinstance(value, _Number):
+    if isinstance(value, Number):
         return f"\0{value}"
     if isinstance(value, dict):
         return {key: _mark(item) for key, item in value.items()}
@@ -169,7 +196,7 @@ def _mark(value: Any) -> Any:
 
 
 def _has_long_fraction(value: Any) -> bool:
-    return any(isinstance(item, _Number) and item.is_long for item in _scalars(value))
+    return any(isinstance(item, Number) and item.is_long for item in _scalars(value))
 
 
 def _has_surrogate(value: Any) -> bool:
