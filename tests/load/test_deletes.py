@@ -178,6 +178,26 @@ def test_a_row_that_moved_to_another_file_is_not_gone(make_project: MakeProject,
 
 
 @pytest.mark.parametrize("deletes", ["soft", "detect"])
+@pytest.mark.parametrize("later", [None, "id,v\n3,c\n"], ids=["gone", "changed"])
+def test_a_row_that_still_stands_in_another_file_is_not_gone(
+    make_project: MakeProject, deletes: str, later: str | None
+) -> None:
+    files = {"data/1.csv": "id,v\n1,a\n2,b\n", "data/2.csv": "id,v\n2,newer\n3,c\n"}
+    project = make_project(files_yml("data/*.csv", None, **MERGE, deletes=deletes), files)
+    load(project)
+    assert live(project, deletes) == [(1, "a"), (2, "newer"), (3, "c")]
+    if later is None:
+        (project.config.root / "data/2.csv").unlink()
+    else:
+        write(project.config.root, {"data/2.csv": later})
+
+    load(project)
+
+    assert live(project, deletes) == [(1, "a"), (2, "b"), *([(3, "c")] if later else [])]
+    assert load(project).status == "unchanged"
+
+
+@pytest.mark.parametrize("deletes", ["soft", "detect"])
 @pytest.mark.parametrize("mode", ["append", "merge"])
 def test_a_vanished_file_takes_its_rejected_rows_along(make_project: MakeProject, mode: str, deletes: str) -> None:
     options = {**(MERGE if mode == "merge" else {"mode": mode}), "deletes": deletes}

@@ -150,7 +150,10 @@ class _Catch:
 
 
 def extract(plan: StreamPlan, source: FilesSource, reading: Reading) -> Extract:
-    """Return the files to load: all of them under ``replace`` and ``scd2``, the new and the changed ones otherwise."""
+    """Return the files to load: all of them under ``replace`` and ``scd2``, the new and the changed ones otherwise.
+
+    Under ``merge`` that follows deletes all of them, too, where one changed or is gone.
+    """
     if plan.by_cursor:
         return _extract_by_cursor(plan, source, reading)
     started, desk, state = time.time_ns(), Desk.of(plan, reading), reading.state
@@ -158,11 +161,14 @@ def extract(plan: StreamPlan, source: FilesSource, reading: Reading) -> Extract:
     known = _Known(state.get("files", {}), state.get("holders", {}))
     meaning = _meaning(plan, source)
     reread = state.get("reading", meaning) != meaning
-    whole = plan.mode in ("replace", "scd2")
     came = _fetch_changed(desk, source, places, known)
     changed = [place for place in places if _has_changed(place, came, known)]
     kept = {name for place in places if not _has_changed(place, came, known) for name in known.names(place)}
-    missing = set(known.files) - kept - {name for place in changed for name in known.names(place)}
+    before = {name for place in changed for name in known.names(place)}
+    missing = set(known.files) - kept - before
+    # A key that left one file may stand in another one: only all files together tell what is gone.
+    finds_deletes = plan.mode == "merge" and plan.deletes != "ignore" and bool(missing or before)
+    whole = plan.mode in ("replace", "scd2") or finds_deletes
     wanted = (places if changed or missing or reread else []) if whole else changed
     catch = _bring(desk, source, wanted, came)
     chosen = sorted((file for files in catch.files.values() for file in files), key=lambda file: file.name)

@@ -19,7 +19,6 @@ from smoll.load.stage import (
     note_seen,
     stage,
     unseen,
-    unseen_parameters,
 )
 from smoll.load.table import LoadContext, count_live, insert, mark_deleted
 
@@ -51,8 +50,7 @@ def merge(
     drop_older(connection, plan, shape, "true")
     if deletes:
         before = count_live(connection, plan, context)
-        gone = unseen(plan, context, extract, shape)
-        removed = mark_deleted(connection, plan, context, gone, unseen_parameters(extract))
+        removed = mark_deleted(connection, plan, context, unseen(plan, shape), [])
         refuse_shrink(plan, before, before - removed)
     connection.execute(f"DELETE FROM {plan.table.sql} t USING {STAGE} s WHERE {match(plan, shape, 't', 's')}")
     written = insert(connection, plan.table.sql, f"SELECT * FROM {STAGE}")

@@ -19,7 +19,6 @@ from smoll.load.stage import (
     note_seen,
     stage,
     unseen,
-    unseen_parameters,
 )
 from smoll.load.table import LoadContext, insert
 from smoll.model import literal, quote
@@ -59,8 +58,8 @@ def write_versions(
     close = f"UPDATE {table} t SET {valid_to} = {moment}, {current} = false"
     if deletes:
         before = _count(connection, f"SELECT count(*) FROM {table} WHERE {current}")
-        gone = f"t.{current} AND {unseen(plan, context, extract, shape)}"
-        closed = _count(connection, f"{close} WHERE {gone}", unseen_parameters(extract))
+        gone = f"t.{current} AND {unseen(plan, shape)}"
+        closed = _count(connection, f"{close} WHERE {gone}")
         refuse_shrink(plan, before, before - closed)
     connection.execute(f"{close} FROM {STAGE} s WHERE t.{current} AND {same_key}")
     added = f"{moment} AS {valid_from}, CAST(NULL AS TIMESTAMP) AS {valid_to}, true AS {current}"
@@ -82,6 +81,6 @@ def _moment(connection: DuckDBPyConnection, plan: StreamPlan, context: LoadConte
     return f"TIMESTAMP {literal(str(row[0]))}" if row and row[0] else context.moment
 
 
-def _count(connection: DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()) -> int:
-    row = connection.execute(sql, list(parameters)).fetchone()
+def _count(connection: DuckDBPyConnection, sql: str) -> int:
+    row = connection.execute(sql).fetchone()
     return int(row[0]) if row else 0

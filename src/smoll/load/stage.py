@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from smoll.connector import Extract, Part, StreamPlan
 from smoll.load.columns import Shape
 from smoll.load.rows import key_rows
-from smoll.load.table import LoadContext
-from smoll.model import quote
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -78,26 +76,14 @@ def note_seen(connection: DuckDBPyConnection, plan: StreamPlan, extract: Extract
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {_SEEN} AS SELECT DISTINCT {keys} FROM ({source})")
 
 
-def unseen(plan: StreamPlan, context: LoadContext, extract: Extract, shape: Shape) -> str:
-    """SQL: a row of the table, with the alias ``t``, is gone in the source: its key was not noted by `note_seen`.
-
-    Where only some files were read, only rows of those files, and of files that are gone, can be gone.
-    """
-    gone = f"NOT EXISTS (SELECT 1 FROM {_SEEN} s WHERE {match(plan, shape, 't', 's')})"
-    if extract.complete or extract.keys:
-        return gone
-    return f"t.{quote(context.source.metadata.file)} IN (SELECT unnest(?::VARCHAR[])) AND {gone}"
-
-
-def unseen_parameters(extract: Extract) -> list[list[str]]:
-    """The parameters of `unseen`."""
-    return [] if extract.complete or extract.keys else [[*extract.replaces, *extract.gone]]
+def unseen(plan: StreamPlan, shape: Shape) -> str:
+    """SQL: a row of the table, with the alias ``t``, is gone in the source: its key was not noted by `note_seen`."""
+    return f"NOT EXISTS (SELECT 1 FROM {_SEEN} s WHERE {match(plan, shape, 't', 's')})"
 
 
 def finds_deletes(plan: StreamPlan, extract: Extract) -> bool:
     """True where this load can tell which rows are gone, and is to follow."""
-    knows = extract.complete or extract.keys is not None or (plan.has_files and not plan.by_cursor)
-    return plan.deletes != "ignore" and knows
+    return plan.deletes != "ignore" and (extract.complete or extract.keys is not None)
 
 
 def drop_stage(connection: DuckDBPyConnection) -> None:
