@@ -154,6 +154,8 @@ class Extract:
         Files that were loaded and are no more; the stream's ``deletes`` says what becomes of their rows.
     complete
         The parts are everything that the source has now: a key that is not among them is deleted there.
+    settled
+        No file is new or changed: only that files are gone is new.
     keys
         All keys that the source has now, where the parts are not complete and ``deletes`` asks for them.
     since
@@ -172,6 +174,7 @@ class Extract:
     replaces: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     complete: bool = False
+    settled: bool = False
     keys: Part | None = None
     since: str | None = None
     verify: Callable[[], None] = lambda: None

@@ -190,6 +190,7 @@ def extract(plan: StreamPlan, source: FilesSource, reading: Reading) -> Extract:
         replaces=tuple(file.name for file in chosen),
         gone=tuple(gone),
         complete=whole,
+        settled=not changed and not reread,
         verify=lambda: _verify(chosen),
         size=_estimate_rows(chosen),
         notes=(*desk.notes, *_old_rows(plan, gone, reread)),
@@ -364,6 +365,26 @@ def _verify(files: Sequence[DataFile]) -> None:
             raise LoadError(f"{file.name} changed while it was read.", hint="Run again when it is complete.")
 
 
+_ONLY = {
+    ("csv", "tsv"): ("delimiter", "quote", "escape", "header", "encoding", "null_values"),
+    ("excel",): ("sheet", "header_row"),
+}
+"""Options that mean something for these formats only."""
+
+
+def _refuse_idle_options(plan: StreamPlan, files: Sequence[DataFile]) -> None:
+    """Raise LoadError for an option that says nothing about any of the files."""
+    found = {file.format for file in files}
+    for formats, names in _ONLY.items():
+        given = [name for name in names if name in plan.options.model_fields_set]
+        if found and given and not found & set(formats):
+            raise stream_error(
+                plan,
+                f"{given[0]} is for {' and '.join(formats)} files, and {files[0].name} is {files[0].format}.",
+                f"Remove {given[0]}, or set `format` if the file's name says something else.",
+            )
+
+
 def _delimiter(plan: StreamPlan, files: Sequence[DataFile], remembered: str | None) -> dict[str, str]:
     """What state keeps of how the stream's CSV is written, so that no later header decides otherwise."""
     first = next((file for file in files if file.format == "csv"), None)
@@ -377,6 +398,7 @@ def _parts(
     plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBPyConnection, remembered: str | None = None
 ) -> tuple[Part, ...]:
     """Group files that can be scanned by one SELECT: of one format, with the same columns in the same order."""
+    _refuse_idle_options(plan, files)
     parts: list[Part] = []
     for (kind, partitions), members in groupby(files, key=lambda file: (file.format, partitions_of(file.name))):
         group, found = list(members), list[Part]()

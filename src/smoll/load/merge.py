@@ -21,6 +21,7 @@ from smoll.load.stage import (
     unseen,
 )
 from smoll.load.table import LoadContext, count_live, insert, mark_deleted
+from smoll.model import literal, quote
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -35,7 +36,7 @@ def merge(
     shape: Shape,
     rows: RowsOf,
     *,
-    follow_deletes: bool,
+    rejects: bool,
 ) -> tuple[int, int]:
     """Merge the rows of the parts. Returns the rows read and the rows written.
 
@@ -43,14 +44,17 @@ def merge(
     slower at 10 million rows into 10 million.
     """
     read = stage(connection, parts, rows)
-    deletes = follow_deletes and finds_deletes(plan, extract)
+    deletes = finds_deletes(plan, extract) and (extract.settled or not rejects)
     if deletes:
         note_seen(connection, plan, extract, shape)
     keep_last(connection, plan, shape)
     drop_older(connection, plan, shape, "true")
     if deletes:
         before = count_live(connection, plan, context)
-        removed = mark_deleted(connection, plan, context, unseen(plan, shape), [])
+        gone = unseen(plan, shape)
+        if rejects:  # a key that was not read may stand in a rejected row; but the rows of a file that is gone go
+            gone += f" AND t.{quote(context.source.metadata.file)} IN ({', '.join(map(literal, extract.gone))})"
+        removed = mark_deleted(connection, plan, context, gone, [])
         refuse_shrink(plan, before, before - removed)
     connection.execute(f"DELETE FROM {plan.table.sql} t USING {STAGE} s WHERE {match(plan, shape, 't', 's')}")
     written = insert(connection, plan.table.sql, f"SELECT * FROM {STAGE}")

@@ -36,7 +36,7 @@ def write_versions(
     shape: Shape,
     rows: RowsOf,
     *,
-    follow_deletes: bool,
+    rejects: bool,
 ) -> tuple[int, int]:
     """Close the versions that changed or are gone, and add the new ones. Returns the rows read and the rows added.
 
@@ -47,7 +47,7 @@ def write_versions(
     current, valid_from, valid_to = quote(names.current), quote(names.valid_from), quote(names.valid_to)
     table, same_key = plan.table.sql, match(plan, shape, "t", "s")
     read = stage(connection, parts, rows)
-    deletes = follow_deletes and finds_deletes(plan, extract)
+    deletes = finds_deletes(plan, extract) and not rejects
     if deletes:
         note_seen(connection, plan, extract, shape)
     keep_last(connection, plan, shape)

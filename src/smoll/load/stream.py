@@ -225,12 +225,13 @@ def write_extract(
             "loaded anew, as there was no state to go on from (mode, key, cursor, table, schema or metadata changed, "
             f"or it was reset): it had {before} rows, it has {total} now"
         )
-    if loaded.rejected and plan.deletes != "ignore":
+    waits = bool(loaded.rejected) and plan.deletes != "ignore" and not extract.settled
+    if waits:
         notes.append("rows were rejected, so no row was taken for deleted in this load")
     result = _result(connection, plan, "loaded", notes, begun, loaded)
     cursor = _cursor_state(connection, plan, context, anew=anew)
     state = {**extract.state, **cursor, "key": list(plan.key), "run": context.run}
-    if loaded.rejected and plan.mode == "merge" and "files" in state:  # what is gone is looked for again next time
+    if waits and plan.mode == "merge" and "files" in state:  # what is gone is looked for again next time
         state["files"] = {**state["files"], **{name: [] for name in extract.gone}}
     write_state(connection, plan, context, state, result)
     before_commit()
@@ -378,7 +379,7 @@ def _attempt(
         shape,
         lambda part: select(plan, context, shape, part),
         replace=anew or plan.mode == "replace",
-        follow_deletes=not rejected,
+        rejects=rejected > 0,
     )
     read += rejected
     expected = scan.expected(read)

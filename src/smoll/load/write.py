@@ -35,7 +35,7 @@ def write(
     rows: RowsOf,
     *,
     replace: bool,
-    follow_deletes: bool,
+    rejects: bool,
 ) -> tuple[int, int]:
     """Bring the table into shape and write the rows. Returns the rows read and the rows written.
 
@@ -45,8 +45,8 @@ def write(
         What to scan; `rows` gives the SELECT of each.
     replace
         Build the table anew from these rows (mode ``replace``, a first load, a reload); else add to it.
-    follow_deletes
-        Whether a key that was not read may be taken for deleted.
+    rejects
+        Rows were rejected, so that a key that was not read need not be gone.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def write(
             _delete_span(connection, plan, context, shape)
     if plan.mode in ("merge", "scd2") and shape.names:  # without, there is nothing: no rows, and no table before
         by_key = merge if plan.mode == "merge" else write_versions
-        return by_key(connection, plan, context, extract, parts, shape, rows, follow_deletes=follow_deletes)
+        return by_key(connection, plan, context, extract, parts, shape, rows, rejects=rejects)
     if not replace:
         remove_gone(connection, plan, context, extract)  # first: the guard counts the rows of the changed files, too
         _delete_files(connection, plan, context, extract)
