@@ -481,9 +481,9 @@ def _survey(plan: StreamPlan, files: Sequence[DataFile], takes: Judge) -> tuple[
     for file in files:
         with _explained(plan, file):
             for _, text, problem in read_records(file.path, takes):
-                quoted.update(long_fractions(text))
-                if not problem and size_of(text) >= LARGE:
-                    kinds = _merge(kinds, kinds_of(text))
+                if not problem:
+                    quoted.update(long_fractions(text))
+                    kinds = _merge(kinds, kinds_of(text)) if size_of(text) >= LARGE else kinds
     return quoted, {
         key: {"VARCHAR"} if key in quoted and found <= _NUMBER_KINDS else found for key, found in kinds.items()
     }

@@ -77,8 +77,17 @@ def _count_lines(path: Path) -> int:
     return count + bool(rest)
 
 
+_LARGEST = 16 * 1024**2
+"""Bytes of the largest record that DuckDB reads. What it reads is never refused, as it may never come here."""
+_MANY = 2_000_000
+"""Values of a larger record: Python takes about 100 bytes for each."""
+_TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
+
+
 def problem_of(text: str, takes: Judge) -> str:
     """What is wrong with a record; "" where it is well."""
+    if len(text) > _LARGEST and text.count(",") > _MANY and _TEXT.sub("", text).count(",") > _MANY:
+        return f"more than {_MANY:,} values in one record"
     try:
         value = json.loads(text, object_pairs_hook=_object, parse_float=Number)
     except json.JSONDecodeError as error:
