@@ -23,7 +23,7 @@ from backports import zstd
 import smoll
 from fuzz.cases import Case
 from fuzz.oracle import Misfit, comparable, selected, value_of
-from fuzz.reader import NEARLY, Csv, Quoted, Record, parse_json, parse_nearly_json, read_csv, read_ndjson
+from fuzz.reader import NEARLY, Csv, Fraction, Quoted, Record, parse_json, parse_nearly_json, read_csv, read_ndjson
 from smoll.model import StreamResult, quote
 from support import write
 
@@ -272,10 +272,10 @@ def json_value(value: Any, kind: str) -> Any:
         return comparable(value_of(value, kind))
     if isinstance(value, bool):
         return comparable(value_of(str(value).lower(), kind))
-    if isinstance(value, float) and kind == "DOUBLE":
-        return comparable(value)
-    if isinstance(value, float) and kind.startswith("DECIMAL"):
-        return comparable(Decimal(repr(value)))
+    if isinstance(value, Fraction):
+        number = float(value)
+        is_double = Decimal(value.text) in (Decimal(repr(number)), Decimal(f"{number:.17g}"))
+        return comparable(value_of(repr(number) if is_double and kind == "VARCHAR" else value.text, kind))
     if isinstance(value, (int, float)):
         return comparable(value_of(str(value), kind))
     raise Misfit

@@ -92,7 +92,12 @@ def _plain(text: str) -> bool:
     return bool(_NUMBER.fullmatch(text)) and not re.match(r"-?0[0-9]", text)
 
 
+_NOT_FINITE = ("NaN", "nan", "Infinity", "-Infinity", "Inf", "-Inf", "inf", "-inf")
+
+
 def _double(text: str) -> float:
+    if text in _NOT_FINITE:
+        return float(text)
     if not _plain(text):
         raise Misfit
     value = float(text)

@@ -181,9 +181,20 @@ def parse_nearly_json(text: str) -> Any:
     return parse_json(re.sub(r",(\s*[}\]])", r"\1", text), constant=str)
 
 
+class Fraction(float):
+    """A number with a fraction, or an exponent, and how it is written."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Fraction:
+        value = super().__new__(cls, text)
+        value.text = text
+        return value
+
+
 def parse_json(text: str, constant: Callable[[str], Any] | None = None) -> Any:
-    """Strict JSON: no key twice, no NaN, no lone surrogates. Numbers with a fraction are doubles."""
-    value = json.loads(text, object_pairs_hook=_unique, parse_constant=constant or _refuse)
+    """Strict JSON: no key twice, no NaN, no lone surrogates."""
+    value = json.loads(text, object_pairs_hook=_unique, parse_constant=constant or _refuse, parse_float=Fraction)
     json.dumps(value, ensure_ascii=False).encode()
     return value
 

@@ -430,13 +430,3 @@ def test_an_array_with_records_beyond_the_json_reader_is_loaded(make_project: Ma
     assert (stream.read, stream.rows, stream.rejected) == (6, 4, 2)
     assert raw(project, "SELECT line, column_name FROM raw_s.t__rejected ORDER BY 1") == [(3, "id"), (4, "id")]
     assert raw(project, "SELECT id FROM raw_s.t ORDER BY 1") == [(1,), (2,), (4,), (5,)]
-
-
-def test_a_record_of_millions_of_values_is_a_bad_one(make_project: MakeProject) -> None:
-    text = '{"id": 1, "name": "' + "a,b" * 6_000_000 + '"}\n{"id": 2, "name": [' + "0," * 9_000_000 + "0]}\n"
-    project = make_project(files_yml("data/t.ndjson", on_bad_row="quarantine"), {"data/t.ndjson": text})
-
-    assert load(project).rejected == 1
-
-    assert raw(project, "SELECT line, reason FROM raw_s.t__rejected") == [(2, "more than 2,000,000 values in one record")]
-    assert raw(project, "SELECT id, length(name) FROM raw_s.t") == [(1, 18_000_000)]

@@ -146,3 +146,21 @@ def test_a_json_array_with_a_value_of_100_mb_goes_through(make_project: MakeProj
     assert outcome.code == 0, outcome.output
     assert outcome.memory <= BUDGET, f"{outcome.memory / 1e6:.0f} MB"
     assert raw(project, "SELECT id, length(name) FROM raw_s.t ORDER BY id") == [(1, CELL), (2, 1)]
+
+
+def test_a_record_of_millions_of_values_is_a_bad_one(make_project: MakeProject) -> None:
+    """Commas in a text are none between values."""
+    project, path = project_of(make_project, "t.ndjson", on_bad_row="quarantine")
+    with path.open("wb") as target:
+        for piece in (b'{"id": 1, "name": "', b"a,b," * (CELL // 4), b'"}\n{"id": 2, "name": [', b"0," * (CELL // 2)):
+            target.write(piece)
+        target.write(b"0]}\n")
+    age(path)
+
+    outcome = run_cold(project)
+
+    assert outcome.code == 0, outcome.output
+    assert outcome.memory <= BUDGET, f"{outcome.memory / 1e6:.0f} MB"
+    assert raw(project, "SELECT id, length(name) FROM raw_s.t") == [(1, CELL)]
+    rejected = raw(project, "SELECT line, reason, length(raw) FROM raw_s.t__rejected")
+    assert rejected == [(2, "more than 2,000,000 values in one record", CELL + len('{"id": 2, "name": [0]}'))]

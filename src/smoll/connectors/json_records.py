@@ -77,8 +77,8 @@ def _count_lines(path: Path) -> int:
     return count + bool(rest)
 
 
-_LARGEST = 16 * 1024**2
-"""Bytes of the largest record that DuckDB reads. What it reads is never refused, as it may never come here."""
+_LARGEST = 32 * 1024**2
+"""Bytes of the largest record that may fit DuckDB's buffer. What it reads is never refused: it need not come here."""
 _MANY = 2_000_000
 """Values of a larger record: Python takes about 100 bytes for each."""
 _TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')

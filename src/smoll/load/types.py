@@ -122,7 +122,7 @@ def _fits(value: str, cast: str, kind: str) -> str:
         short = f"length({value}) <= 15 AND (abs({cast}) > 1e-300 OR NOT {value} ILIKE '%e%')"
         # DuckDB makes a join of a long IN, and of a scan below it tells no progress.
         return (
-            f"CASE WHEN NOT isfinite({cast}) THEN list_contains({_NOT_FINITE}, {value}) "
+            f"CASE WHEN {cast} IS NULL THEN false WHEN NOT isfinite({cast}) THEN list_contains({_NOT_FINITE}, {value}) "
             f"WHEN NOT {_matches(value, _NUMBER)} THEN false WHEN {short} THEN true "
             f"WHEN CAST({cast} AS VARCHAR) = {value} THEN true ELSE printf('%.17g', {cast}) = {value} END"
         )
