@@ -11,24 +11,19 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
-from smoll.connector import FILE_COLUMN, SCALARS, Damage, Part, PartColumn, StreamPlan
+from smoll.connector import FILE_COLUMN, Part, PartColumn, StreamPlan
 from smoll.connectors.csv_records import (
     DAMAGE,
     PACKED,
     begin_reading,
     damaged,
     open_text,
-    readable,
-    rejected_sql,
-    size_of,
 )
 from smoll.connectors.data_file import (
     DataFile,
@@ -39,17 +34,13 @@ from smoll.connectors.data_file import (
     refuse_twins,
     stream_error,
 )
-from smoll.connectors.json_large import LARGE, kinds_of, scan_sql, write_values
+from smoll.connectors.json_kinds import column_of, columns_of, merge_kinds
 from smoll.connectors.json_records import (
-    Judge,
     begin_line_count,
     find_long_fraction,
     find_records,
-    long_fractions,
-    quote_numbers,
-    read_records,
-    split_objects,
 )
+from smoll.connectors.json_salvage import salvage, salvage_objects
 from smoll.errors import LoadError
 from smoll.model import literal, quote
 from smoll.warehouse import end_aborted
@@ -57,9 +48,6 @@ from smoll.warehouse import end_aborted
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_NUMBERS = ("BIGINT", "DOUBLE", "DECIMAL", "VARCHAR")
-_DATES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "VARCHAR")
-_NUMBER_KINDS = {"UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOUBLE"}
 _KEYS = "__smoll_keys"
 _FIRST_RECORDS = 1000
 _KEYS_AT_ONCE = 100
@@ -105,7 +93,7 @@ def _quick_part(plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBP
     )
     try:
         kinds = _first_kinds(files, connection, scan)
-        fractions = any("DOUBLE" in found or _column(key, found).type for key, found in kinds.items())
+        fractions = any("DOUBLE" in found or column_of(key, found).type for key, found in kinds.items())
         if not kinds or (fractions and _loses_digits(files, _style("ndjson"), connection)):
             return None
     except (duckdb.InterruptException, duckdb.OutOfMemoryException):
@@ -151,7 +139,7 @@ _IS_WHOLE = "({0} IS NULL OR regexp_full_match({0}, '-?[0-9]+'))"
 
 def _first_cell(key: str, kinds: Set[str]) -> tuple[PartColumn, str, str]:
     """The column of a key, SQL of its value, and of what is false where a value is of other kinds; "" where none is."""
-    name, text, column = quote(key), f"CAST({quote(key)} AS VARCHAR)", _column(key, kinds)
+    name, text, column = quote(key), f"CAST({quote(key)} AS VARCHAR)", column_of(key, kinds)
     if not kinds:
         return column, text, f"{name} IS NULL"
     if kinds == {"BOOLEAN"}:
@@ -193,9 +181,14 @@ def _part(
     text, file_sql, names = f"{plan.ref}: {label(files)}", file_name_sql(files), tuple(file.name for file in files)
     empty = f"SELECT {file_sql} AS {quote(FILE_COLUMN)} FROM (SELECT '' AS __smoll_path) WHERE false"
     by_lines = kind == "ndjson" and not careful
-    salvage = partial(_salvage, plan, files, connection) if by_lines else None
-    split = partial(_salvage_objects, plan, files, connection)
-    broken = Part(empty, (), text, names, salvage=salvage or split, broken=True)
+    takes = partial(_takes, connection)
+
+    def describe(good: Sequence[DataFile], quoted: Set[str], others: Mapping[str, Set[str]]) -> Part:
+        return _part(plan, "ndjson", good, connection, careful=True, quoted=quoted, others=others)
+
+    read_with_care = partial(salvage if kind == "ndjson" else salvage_objects, plan, files, takes, describe)
+    broken = Part(empty, (), text, names, salvage=read_with_care, broken=True)
+    later = read_with_care if by_lines else None
     try:
         if kind == "json":
             _refuse_open_array(plan, files)
@@ -208,10 +201,10 @@ def _part(
         if not by_lines:
             raise
         return broken
-    found = _merge(look.kinds, others)
+    found = merge_kinds(look.kinds, others)
     if not found:
-        return Part(empty, (), text, names, records=lambda: _begin_count(files, 0), salvage=salvage)
-    columns = _columns(found, quoted)
+        return Part(empty, (), text, names, records=lambda: _begin_count(files, 0), salvage=later)
+    columns = columns_of(found, quoted)
     selected = ", ".join(quote(column.name) for column in columns)
     declared = ", ".join(f"{literal(column.name)}: {literal(column.type or 'VARCHAR')}" for column in columns)
     scan = (
@@ -220,7 +213,6 @@ def _part(
     )
     sql = f"SELECT {selected}, {file_sql} AS {quote(FILE_COLUMN)} FROM {scan}"
     paths = {file.name: file.path for file in files}
-    takes = partial(_takes, connection)
     return Part(
         sql,
         columns,
@@ -228,16 +220,12 @@ def _part(
         names,
         locate=(lambda name, numbers: find_records(paths[name], numbers, takes)) if by_lines else None,
         records=lambda: _begin_count(files, look.records),
-        salvage=salvage,
+        salvage=later,
     )
 
 
 def _style(kind: str) -> str:
     return f"format = '{'newline_delimited' if kind == 'ndjson' else 'auto'}'"
-
-
-def _merge(kinds: Mapping[str, Set[str]], others: Mapping[str, Set[str]]) -> dict[str, Set[str]]:
-    return {key: kinds.get(key, frozenset()) | others.get(key, frozenset()) for key in [*kinds, *others]}
 
 
 class _TooLarge(Exception):
@@ -401,147 +389,3 @@ def _refuse_long_fractions(plan: StreamPlan, files: Sequence[DataFile]) -> None:
         if long:
             message = f"{file.name}: the number {long[:40]} has more digits than DuckDB's JSON reader keeps."
             raise stream_error(plan, message, "Write it in quotes, or write the file as NDJSON. No row was loaded.")
-
-
-def _salvage(plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBPyConnection, scratch: Path) -> Damage:
-    """Look at every line of the files; scan the good ones, and say which are bad.
-
-    A record too large for DuckDB's reader goes into a file of CSV beside the copy of the others.
-    """
-    takes = partial(_takes, connection)
-    quoted, kinds = _survey(plan, files, takes)
-    rejected = scratch / "damaged.ndjson"
-    small: list[DataFile] = []
-    large: list[DataFile] = []
-    numbers: dict[str, list[int]] = {file.name: [] for file in files}  # of the large records among the good ones
-    first: LoadError | None = None
-    records = bad = longest = 0
-    with rejected.open("w", encoding="utf-8") as output:
-        for number, file in enumerate(files):
-            copy, others = scratch / f"{number:06}.ndjson", scratch / f"{number:06}.large"
-            good = 0
-            with (
-                _explained(plan, file),
-                copy.open("w", encoding="utf-8", newline="") as target,
-                others.open("w", encoding="utf-8", newline="") as aside,
-            ):
-                for line, text, problem in read_records(file.path, takes):
-                    records += 1
-                    if not problem:
-                        good += 1
-                        kept = quote_numbers(text, quoted) if quoted else text
-                        if size_of(text) < LARGE:
-                            target.write(kept + "\n")
-                        else:
-                            aside.write(kept + "\n")
-                            numbers[file.name].append(good)
-                        continue
-                    bad += 1
-                    shown = readable(text)
-                    row = {"file": file.name, "line": line, "reason": problem, "raw": shown}
-                    longest = max(longest, output.write(json.dumps(row) + "\n"))
-                    first = first or stream_error(
-                        plan,
-                        f"{file.name}, line {line}: {problem}. The line begins: {shown[:80]!r}.",
-                        "Mend the line, or set `on_bad_row: quarantine`.",
-                    )
-            if good > len(numbers[file.name]):
-                small.append(replace(file, path=copy, size=copy.stat().st_size))
-            if numbers[file.name]:
-                large.append(replace(file, path=others, size=others.stat().st_size))
-    paths = {file.name: file.path for file in files}
-
-    def locate(is_large: bool, name: str, wanted: Sequence[int]) -> Iterator[tuple[int, str]]:
-        return find_records(paths[name], _among_all(wanted, numbers[name], is_large), takes)
-
-    parts: list[Part] = []
-    if small:
-        part = _part(plan, "ndjson", small, connection, careful=True, quoted=quoted, others=kinds)
-        parts.append(replace(part, locate=partial(locate, False)))
-        columns = part.columns
-    else:
-        columns = _columns(kinds, quoted)
-    if large:
-        parts.append(replace(_large_part(plan, large, columns), locate=partial(locate, True)))
-    return Damage(parts, records, rejected_sql(rejected, longest), bad, first)
-
-
-@contextmanager
-def _explained(plan: StreamPlan, file: DataFile) -> Iterator[None]:
-    try:
-        yield
-    except DAMAGE as error:
-        raise damaged(f"{plan.ref}: {file.name}", error) from error
-
-
-def _survey(plan: StreamPlan, files: Sequence[DataFile], takes: Judge) -> tuple[set[str], dict[str, Set[str]]]:
-    """The keys with numbers that DuckDB's reader would shorten, and the kinds of the values in large records."""
-    quoted: set[str] = set()
-    kinds: dict[str, Set[str]] = {}
-    for file in files:
-        with _explained(plan, file):
-            for _, text, problem in read_records(file.path, takes):
-                if not problem:
-                    quoted.update(long_fractions(text))
-                    kinds = _merge(kinds, kinds_of(text)) if size_of(text) >= LARGE else kinds
-    return quoted, {
-        key: {"VARCHAR"} if key in quoted and found <= _NUMBER_KINDS else found for key, found in kinds.items()
-    }
-
-
-def _among_all(wanted: Sequence[int], large: Sequence[int], is_large: bool) -> list[int]:
-    """Numbers of records among the large ones, or the others, as their numbers among all; both from 1 and ascending."""
-    if is_large:
-        return [large[number - 1] for number in wanted]
-    found, passed = [], 0
-    for number in wanted:
-        while passed < len(large) and large[passed] <= number + passed:
-            passed += 1
-        found.append(number + passed)
-    return found
-
-
-def _large_part(plan: StreamPlan, files: Sequence[DataFile], columns: tuple[PartColumn, ...]) -> Part:
-    copies, longest = [], 0
-    for file in files:
-        copy = file.path.with_suffix(".csv")
-        with file.path.open(encoding="utf-8", newline="\n") as lines:
-            longest = max(longest, write_values(lines, columns, copy))
-        file.path.unlink()
-        copies.append(replace(file, path=copy))
-    names = tuple(file.name for file in files)
-    return Part(scan_sql(copies, columns, longest), columns, f"{plan.ref}: {label(files)}", names)
-
-
-def _salvage_objects(
-    plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBPyConnection, scratch: Path
-) -> Damage:
-    """Split files with one array, or with objects one after another, into lines, and look at those."""
-    found = []
-    for number, file in enumerate(files):
-        copy = scratch / f"{number:06}.lines.ndjson"
-        try:
-            with _explained(plan, file), copy.open("w", encoding="utf-8", newline="") as target:
-                target.writelines(text + "\n" for text in split_objects(file.path))
-        except json.JSONDecodeError as error:
-            raise stream_error(plan, f"{file.name}: malformed JSON: {error.msg}.", "Mend the file.") from error
-        found.append(replace(file, path=copy, size=copy.stat().st_size))
-    return _salvage(plan, found, connection, scratch)
-
-
-def _columns(found: Mapping[str, Set[str]], quoted: Set[str]) -> tuple[PartColumn, ...]:
-    return tuple(
-        PartColumn(key, None, _NUMBERS) if key in quoted and kinds == {"VARCHAR"} else _column(key, kinds)
-        for key, kinds in found.items()
-    )
-
-
-def _column(key: str, kinds: Set[str]) -> PartColumn:
-    """Nested values, and keys whose values are of several kinds, stay JSON."""
-    if not kinds:
-        return PartColumn(key, None, SCALARS)
-    if kinds <= _NUMBER_KINDS:
-        return PartColumn(key, None, _NUMBERS)
-    if kinds == {"BOOLEAN"}:
-        return PartColumn(key, None, ("BOOLEAN", "VARCHAR"))
-    return PartColumn(key, None, _DATES) if kinds == {"VARCHAR"} else PartColumn(key, "JSON")
