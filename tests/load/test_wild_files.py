@@ -379,7 +379,7 @@ def test_one_character_of_ndjson_is_a_record(make_project: MakeProject, content:
     assert raw(project, "SELECT _smoll_file, line, raw FROM raw_s.t__rejected") == [("data/2.ndjson", 1, content)]
 
 
-LARGE = 9_000_000
+LARGE = 16_000_000
 """Characters of a value that make a record larger than DuckDB's JSON reader is given."""
 
 
@@ -391,7 +391,7 @@ def large_records() -> list[str]:
         json.dumps({"id": "nor", "name": "", "n": 7, "nested": "y" * LARGE}),
         '{"id": 3',
         '{"id": 4, "name": null, "n": 0.1234567890123456789}',
-        '{"id": 5, "name": "z", "n": 9007199254740993, "nested": [1.0, "' + "x" * LARGE + '", true]}',
+        '{"id": 5, "name": "z", "n": 9007199254740993, "nested": [1.0, "\\u00005", "' + "x" * LARGE + '", NaN]}',
     ]
 
 
@@ -406,7 +406,7 @@ def test_records_beyond_the_json_reader_are_loaded_and_found_again(make_project:
         "id": "BIGINT", "name": "VARCHAR", "n": "DECIMAL(38,19)", "nested": "JSON", "more": "BOOLEAN",
     }  # fmt: skip
     found = raw(project, "SELECT id, left(name, 5), n::VARCHAR, length(nested::VARCHAR), more FROM raw_s.t ORDER BY id")
-    nested = len('[1.0,"",true]') + LARGE
+    nested = len('[1.0,"\\u00005","",NaN]') + LARGE
     assert found == [
         (1, "a", "1.5000000000000000000", len('{"x":[1,2.5]}'), None),
         (2, 'é"\n\\,', None, None, True),
@@ -430,3 +430,53 @@ def test_an_array_with_records_beyond_the_json_reader_is_loaded(make_project: Ma
     assert (stream.read, stream.rows, stream.rejected) == (6, 4, 2)
     assert raw(project, "SELECT line, column_name FROM raw_s.t__rejected ORDER BY 1") == [(3, "id"), (4, "id")]
     assert raw(project, "SELECT id FROM raw_s.t ORDER BY 1") == [(1,), (2,), (4,), (5,)]
+
+
+def test_a_large_record_alone_has_keys_and_numbers_like_any_other(make_project: MakeProject) -> None:
+    large = '{"id": -0, "n": 1.500, "e": 1E5, "t": "' + "x" * LARGE + '"}'
+    project = make_project(
+        files_yml("data/t.ndjson", on_bad_row="quarantine", columns={"n": "DECIMAL(10,2)", "e": "VARCHAR"}),
+        {"data/t.ndjson": "{}\n" + large + "\n{\n"},
+    )
+
+    assert load(project).rejected == 1
+
+    assert types(project) == {"id": "BIGINT", "n": "DECIMAL(10,2)", "e": "VARCHAR", "t": "VARCHAR"}
+    found = raw(project, "SELECT id, n::VARCHAR, e, length(t) FROM raw_s.t ORDER BY ALL NULLS LAST")
+    assert found == [(0, "1.50", "100000.0", LARGE), (None, None, None, None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1, "A": "' + "x" * LARGE + '"}', "for DuckDB they are one"),
+        ('{"a": ' + "[" * 900 + "]" * 900 + ', "b": "' + "x" * LARGE + '"}', "nested too deeply"),
+        ('{"a": 1, "b": "' + "x" * LARGE + '",}', "malformed JSON"),
+    ],
+    ids=["twins", "deep", "comma"],
+)
+def test_a_large_record_that_cannot_be_read_is_refused(make_project: MakeProject, text: str, message: str) -> None:
+    project = make_project(files_yml("data/t.ndjson"), {"data/t.ndjson": text + "\n{\n"})
+
+    refused(project, message)
+
+
+def test_a_header_of_two_lines_above_other_line_ends(make_project: MakeProject) -> None:
+    project = make_project(files_yml(), {"data/t.csv": '"id"\t"a\nb"\r"1"\t"x"\r'})
+
+    assert load(project).rows == 1
+
+    assert rows(project) == [(1, "x")]
+
+
+def test_line_ends_in_quotes_at_the_border_of_a_buffer(make_project: MakeProject) -> None:
+    """DuckDB's threads take some of them for ends of records, and refuse the file."""
+    text = 'a "b" line\nplain, text \n' * 37
+    values = [text[number % 29 :] for number in range(40_000)]
+    lines = ('{},"{}"\n'.format(number, value.replace('"', '""')) for number, value in enumerate(values))
+    project = make_project(files_yml(), {"data/t.csv": "id,name\n" + "".join(lines)})
+
+    assert load(project).rows == len(values)
+
+    wanted = sum(len(value) for value in values)
+    assert raw(project, "SELECT count(DISTINCT id), sum(length(name)) FROM raw_s.t") == [(len(values), wanted)]

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 _DELIMITERS = (",", ";", "\t", "|")
 _SEP = re.compile("sep=(.)[\r\n]*", re.IGNORECASE)
 _HEAD_LINES = 100
+_BUFFER = 32_000_000
+"""Bytes of a buffer of DuckDB's, which no record of a smaller file crosses the end of."""
 _FILES_AT_ONCE = 250
 """DuckDB keeps a batch of rows for each file of an ordered insert: 10,000 small files at once take 650 MB and more."""
 _WIDE_MARKS = ("\udcff\udcfe", "\udcfe\udcff")
@@ -150,7 +152,7 @@ def _describe(plan: StreamPlan, file: DataFile, head: str, delimiter: str) -> tu
         skip=1 if said else 0,
     )
     record, problem = header_record(head, dialect)
-    broken = options.encoding == "utf-16" or (not options.header and ("\n" in record or "\r" in record))
+    broken = options.encoding == "utf-16" or "\n" in record or "\r" in record
     return tuple(_header(plan, file, record, problem, delimiter)), dialect, broken
 
 
@@ -177,7 +179,7 @@ def _header(plan: StreamPlan, file: DataFile, record: str, problem: str, delimit
 def _part(plan: StreamPlan, names: tuple[str, ...], dialect: Dialect, files: Sequence[DataFile], broken: bool) -> Part:
     by_name = {file.name: file for file in files}
     return replace(
-        _scan(plan, names, dialect, files, LONGEST),
+        _scan(plan, names, dialect, files),
         locate=lambda name, numbers: find_records(by_name[name].path, dialect, len(names), numbers),
         records=lambda: begin_count([file.path for file in files], dialect, len(names)),
         salvage=lambda scratch: _salvage(plan, names, dialect, files, broken, scratch),
@@ -185,16 +187,22 @@ def _part(plan: StreamPlan, names: tuple[str, ...], dialect: Dialect, files: Seq
     )
 
 
-def _scan(plan: StreamPlan, names: Sequence[str], dialect: Dialect, files: Sequence[DataFile], longest: int) -> Part:
+def _scan(
+    plan: StreamPlan, names: Sequence[str], dialect: Dialect, files: Sequence[DataFile], longest: int | None = None
+) -> Part:
+    """One SELECT of the files; `longest` bounds the bytes of a record where each was looked at."""
     # No `new_line`: given together with strict_mode, DuckDB 1.5 returns no rows at all, and no error, for a file
     # with other line ends. Without it a mix of line ends is an error.
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     nulls = ", ".join(literal(text) for text in plan.options.null_values)
-    # By default a buffer is 32 MB. With smaller ones the threads end together, in less memory.
-    buffer = f"max_line_size = {LONGEST}, buffer_size = {2 * LONGEST}, "
+    buffer = ""
     largest = max(file.size for file in files)
-    if longest > LONGEST:  # by default DuckDB would take sixteen buffers of that size
+    if longest is not None:
+        # By default DuckDB would take sixteen buffers of the longest line; and with several threads it takes some line
+        # ends in quotes for ends of records, where a buffer begins with them.
         buffer = f"max_line_size = {longest + 100}, buffer_size = {longest + 200}, parallel = false, "
+    elif largest > _BUFFER:  # with smaller buffers than these 32 MB the threads end together, in less memory
+        buffer = f"max_line_size = {LONGEST}, buffer_size = {2 * LONGEST}, "
     elif len(files) > 1 and largest < LONGEST and not any(file.path.suffix.lower() in PACKED for file in files):
         buffer = f"max_line_size = {largest + 100}, buffer_size = {2 * largest + 1000}, "
     scan = (

@@ -34,7 +34,7 @@ from smoll.connectors.data_file import (
     refuse_twins,
     stream_error,
 )
-from smoll.connectors.json_kinds import column_of, columns_of, merge_kinds
+from smoll.connectors.json_kinds import column_of, columns_of, merge_kinds, number_text
 from smoll.connectors.json_records import (
     begin_line_count,
     find_long_fraction,
@@ -150,11 +150,7 @@ def _first_cell(key: str, kinds: Set[str]) -> tuple[PartColumn, str, str]:
         return column, name, ""
     if "DOUBLE" not in kinds:
         return replace(column, guard=_IS_WHOLE), text, ""
-    # As the reader itself makes a text of a double: JSON has 64847154292807510.0 for 6.484715429280751e+16.
-    number = f"TRY_CAST({text} AS DOUBLE)"
-    is_double = f"(contains({text}, '.') OR contains({text}, 'e')) AND isfinite({number})"
-    value = f"CASE WHEN {is_double} THEN CAST({number} AS VARCHAR) ELSE {text} END"
-    return replace(column, guard=_IS_NUMBER), value, ""
+    return replace(column, guard=_IS_NUMBER), number_text(text), ""
 
 
 def _part(
@@ -194,7 +190,7 @@ def _part(
             _refuse_open_array(plan, files)
         elif by_lines and any(_is_one_character(plan, file) for file in files):
             return broken  # DuckDB would read nothing of it, and say nothing
-        look = _look(plan, kind, files, connection, careful)
+        look = _look(plan, kind, files, connection, careful, keyless=bool(others))
     except _TooLarge:
         return broken
     except LoadError:
@@ -202,6 +198,7 @@ def _part(
             raise
         return broken
     found = merge_kinds(look.kinds, others)
+    refuse_twins(plan, label(files), "keys", list(found))
     if not found:
         return Part(empty, (), text, names, records=lambda: _begin_count(files, 0), salvage=later)
     columns = columns_of(found, quoted)
@@ -219,7 +216,7 @@ def _part(
         text,
         names,
         locate=(lambda name, numbers: find_records(paths[name], numbers, takes)) if by_lines else None,
-        records=lambda: _begin_count(files, look.records),
+        records=lambda: begin_line_count(list(paths.values())) if by_lines else _begin_count(files, look.records),
         salvage=later,
     )
 
@@ -297,6 +294,8 @@ def _look(
     files: Sequence[DataFile],
     connection: DuckDBPyConnection,
     careful: bool,
+    *,
+    keyless: bool,
 ) -> _Look:
     """Find every key of every record, with the kinds of its values.
 
@@ -317,7 +316,7 @@ def _look(
         if records == 0:
             return _Look({}, 0)
         keys = _keys(plan, kind, files, connection, style)
-        if objects != records or not keys:
+        if objects != records or not (keys or keyless):
             message = f"{label(files)}: {'a record is no object' if objects != records else 'no record has keys'}."
             raise stream_error(plan, message, 'smoll reads objects with keys: {"id": 1, ...}.')
         if fractions_found and _loses_digits(files, style, connection):

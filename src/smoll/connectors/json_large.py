@@ -10,16 +10,21 @@ from typing import Any
 from smoll.connector import FILE_COLUMN, PartColumn
 from smoll.connectors.csv_records import size_of
 from smoll.connectors.data_file import DataFile, file_name_sql, paths_sql
+from smoll.connectors.json_kinds import NUMBERS, number_text
 from smoll.connectors.json_records import Number, json_text
 from smoll.model import quote
 
-LARGE = 8 * 1024**2
-"""Bytes of a record that DuckDB's reader may not take: its limit is 16 MB, and quotes around numbers add to it."""
-
 
 def kinds_of(text: str) -> dict[str, Set[str]]:
-    """The keys of a record with the kind of its value, in the words of DuckDB's json_type; NULL aside."""
-    return {key: set() if value is None else {_kind(value)} for key, value in _record(text).items()}
+    """The keys of a record with the kind of its value, in the words of DuckDB's json_type; NULL aside.
+
+    {} for what only DuckDB takes for JSON: that is read by it.
+    """
+    try:
+        record = _record(text)
+    except ValueError:
+        return {}
+    return {key: set() if value is None else {_kind(value)} for key, value in record.items()}
 
 
 def _kind(value: Any) -> str:
@@ -44,11 +49,14 @@ def write_values(records: Iterator[str], columns: Sequence[PartColumn], target: 
     return longest
 
 
-def scan_sql(files: Sequence[DataFile], columns: Sequence[PartColumn], longest: int) -> str:
-    """A SELECT of the columns from files of `write_values`, whose lines have at most so many bytes."""
+def scan_sql(files: Sequence[DataFile], columns: Sequence[PartColumn], quoted: Set[str], longest: int) -> str:
+    """A SELECT of the columns from files of `write_values`, whose lines have at most so many bytes.
+
+    Numbers become the texts that DuckDB's reader makes of them, but for those of the `quoted` keys.
+    """
     declared = ", ".join(f"'c{number}': 'VARCHAR'" for number in range(len(columns)))
     values = ", ".join(
-        f"{f'CAST(c{number} AS {column.type})' if column.type else f'c{number}'} AS {quote(column.name)}"
+        f"{_value(f'c{number}', column, column.name in quoted)} AS {quote(column.name)}"
         for number, column in enumerate(columns)
     )
     return (
@@ -57,6 +65,13 @@ def scan_sql(files: Sequence[DataFile], columns: Sequence[PartColumn], longest: 
         f"strict_mode = true, nullstr = '', allow_quoted_nulls = false, max_line_size = {longest + 100}, "
         f"buffer_size = {longest + 200}, parallel = false, filename = '__smoll_path', hive_partitioning = false)"
     )
+
+
+def _value(name: str, column: PartColumn, is_quoted: bool) -> str:
+    if column.type:
+        return f"CAST({name} AS {column.type})"
+    is_number = column.among == NUMBERS and not is_quoted
+    return f"CASE {name} WHEN '-0' THEN '0' ELSE {number_text(name)} END" if is_number else name
 
 
 def _record(text: str) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from smoll.connector import Damage, Part, PartColumn, StreamPlan
 from smoll.connectors.csv_records import DAMAGE, damaged, readable, rejected_sql, size_of
-from smoll.connectors.data_file import DataFile, label, stream_error
+from smoll.connectors.data_file import DataFile, label, refuse_twins, stream_error
 from smoll.connectors.json_kinds import NUMBER_KINDS, columns_of, merge_kinds
-from smoll.connectors.json_large import LARGE, kinds_of, scan_sql, write_values
+from smoll.connectors.json_large import kinds_of, scan_sql, write_values
 from smoll.connectors.json_records import (
+    LARGE,
     Judge,
     find_records,
     long_fractions,
@@ -55,7 +56,7 @@ def salvage(plan: StreamPlan, files: Sequence[DataFile], takes: Judge, describe:
                     if not problem:
                         good += 1
                         kept = quote_numbers(text, quoted) if quoted else text
-                        if size_of(text) < LARGE:
+                        if size_of(kept) < LARGE:
                             target.write(kept + "\n")
                         else:
                             aside.write(kept + "\n")
@@ -85,9 +86,10 @@ def salvage(plan: StreamPlan, files: Sequence[DataFile], takes: Judge, describe:
         parts.append(replace(part, locate=partial(locate, False)))
         columns = part.columns
     else:
+        refuse_twins(plan, label(files), "keys", list(kinds))
         columns = columns_of(kinds, quoted)
     if large:
-        parts.append(replace(_large_part(plan, large, columns), locate=partial(locate, True)))
+        parts.append(replace(_large_part(plan, large, columns, quoted), locate=partial(locate, True)))
     return Damage(parts, records, rejected_sql(rejected, longest), bad, first)
 
 
@@ -95,6 +97,8 @@ def salvage(plan: StreamPlan, files: Sequence[DataFile], takes: Judge, describe:
 def _explained(plan: StreamPlan, file: DataFile) -> Iterator[None]:
     try:
         yield
+    except RecursionError as error:
+        raise stream_error(plan, f"{file.name}: a record is nested too deeply.", "Take it out.") from error
     except DAMAGE as error:
         raise damaged(f"{plan.ref}: {file.name}", error) from error
 
@@ -108,7 +112,8 @@ def _survey(plan: StreamPlan, files: Sequence[DataFile], takes: Judge) -> tuple[
             for _, text, problem in read_records(file.path, takes):
                 if not problem:
                     quoted.update(long_fractions(text))
-                    kinds = merge_kinds(kinds, kinds_of(text)) if size_of(text) >= LARGE else kinds
+                    if size_of(text) > LARGE // 2:  # with its numbers in quotes it may be larger
+                        kinds = merge_kinds(kinds, kinds_of(text))
     return quoted, {
         key: {"VARCHAR"} if key in quoted and found <= NUMBER_KINDS else found for key, found in kinds.items()
     }
@@ -126,16 +131,16 @@ def _among_all(wanted: Sequence[int], large: Sequence[int], is_large: bool) -> l
     return found
 
 
-def _large_part(plan: StreamPlan, files: Sequence[DataFile], columns: tuple[PartColumn, ...]) -> Part:
+def _large_part(plan: StreamPlan, files: Sequence[DataFile], columns: tuple[PartColumn, ...], quoted: Set[str]) -> Part:
     copies, longest = [], 0
     for file in files:
         copy = file.path.with_suffix(".csv")
-        with file.path.open(encoding="utf-8", newline="\n") as lines:
+        with _explained(plan, file), file.path.open(encoding="utf-8", newline="\n") as lines:
             longest = max(longest, write_values(lines, columns, copy))
         file.path.unlink()
         copies.append(replace(file, path=copy))
     names = tuple(file.name for file in files)
-    return Part(scan_sql(copies, columns, longest), columns, f"{plan.ref}: {label(files)}", names)
+    return Part(scan_sql(copies, columns, quoted, longest), columns, f"{plan.ref}: {label(files)}", names)
 
 
 def salvage_objects(

@@ -115,7 +115,7 @@ def _cell(number: int, name: str, kind: str, column: PartColumn | None, shape: S
     conditions.append(fits(text, cast, own, kind))
     shown = f"left(CAST(__t{number} AS VARCHAR), 80)"
     reason = f"concat('''', {shown}, ''' is no ', {literal(kind)})"
-    if column.guard and not is_integer(found or kind):
+    if column.guard and (kind == "VARCHAR" or not is_integer(found or kind)):
         conditions.append(column.guard.format(f"__t{number}"))
     stated = [(condition, reason) for condition in conditions if condition]
     if is_key:

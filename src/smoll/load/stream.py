@@ -267,6 +267,11 @@ def _load(
             return _attempt(connection, plan, context, extract, scan, scratch, anew=anew, exact=exact)
         except duckdb.InterruptException:
             raise
+        except LoadError:
+            if not any(part.describe for part in scan.parts):
+                raise
+            end_aborted(connection)
+            scan = _begin(plan, _described(scan.parts), scratch)
         except (duckdb.Error, UnicodeDecodeError, _Miscounted) as error:  # DuckDB cuts texts in the middle of a letter
             missed = MISFIT in str(error)
             if only_exact or (missed and exact) or _is_storage(error):
@@ -313,7 +318,7 @@ class _Scan:
 def _begin(plan: StreamPlan, parts: Sequence[Part], scratch: Path) -> _Scan:
     """Begin to count the records of the parts; or look at them with care where the scan would fail."""
     if any(part.broken for part in parts):
-        return _look_with_care(plan, parts, scratch)
+        return _look_with_care(plan, _described(parts), scratch)
     return _Scan(parts, begin_counts(parts))
 
 
@@ -404,6 +409,10 @@ def _reading_error(plan: StreamPlan, extract: Extract, error: Exception) -> Smol
 
 
 def _is_storage(error: Exception) -> bool:
+    import duckdb
+
+    if isinstance(error, duckdb.InvalidInputException):  # about the data, and with words of it
+        return False
     return any(text in str(error) for text in ("No space left", "Could not write", "invalidated", "Out of Memory"))
 
 
