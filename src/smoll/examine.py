@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from smoll.connectors import connector_for
 from smoll.errors import SmollError
 from smoll.events import Event, Message
-from smoll.model import Finding
+from smoll.load.columns import fixed_type
+from smoll.model import Finding, StreamRef
 from smoll.plan import find_jobs, open_transform
 from smoll.publish import released_nodes
 from smoll.state.layout import Layout
@@ -48,6 +49,9 @@ def _sources(config: ProjectConfig, connection: DuckDBPyConnection) -> Iterator[
     for name, source in config.sources.items():
         topic = f"source {name}"
         try:
+            for stream, options in source.streams.items():
+                for column, kind in options.columns.items():
+                    fixed_type(connection, StreamRef(name, stream), column, kind)
             said = connector_for(source.kind).check(name, source, config.root, connection)
             yield Finding(topic, "ok", said)
         except SmollError as error:

@@ -117,3 +117,13 @@ def test_a_lag_that_does_not_fit_the_cursor_is_refused_at_the_first_load(make_pr
     with closing(sqlite3.connect(project.config.root / "t.db")) as database:
         database.executescript("CREATE TABLE t (day TEXT); INSERT INTO t VALUES ('2024-01-01')")
     refused(project, "does not fit the cursor 'day', which is a text")
+
+
+@pytest.mark.parametrize("kind", ["BIGNT", "BIGINT); DROP TABLE x; --"])
+def test_check_finds_a_type_that_is_none(make_project: MakeProject, kind: str) -> None:
+    project = make_project(files_yml(columns={"id": kind}), {"data/t.csv": "id\n1\n"})
+
+    (found,) = [finding for finding in project.check() if finding.level == "error"]
+
+    assert f"s.t: the type {kind!r} of column 'id' is none of DuckDB's" in found.message
+    refused(project, "none of DuckDB's")

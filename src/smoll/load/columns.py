@@ -11,7 +11,7 @@ from smoll.connector import SCALARS, Part, PartColumn, StreamPlan, apply_naming
 from smoll.errors import LoadError
 from smoll.load.table import LoadContext, stored_columns, target_names
 from smoll.load.types import confirm, infer, is_integer, is_number, widen
-from smoll.model import quote
+from smoll.model import StreamRef, quote
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -189,28 +189,26 @@ def _brought(parts: Sequence[Part]) -> dict[str, _Brought]:
 
 def _fixed_types(connection: DuckDBPyConnection, plan: StreamPlan, there: Collection[str]) -> dict[str, str]:
     """The types that the configuration fixes, in DuckDB's own spelling, by the source's column name."""
+    for name in plan.columns if there else ():
+        _require(plan, there, name)
+    return {name: fixed_type(connection, plan.ref, name, kind) for name, kind in plan.columns.items()} if there else {}
+
+
+def fixed_type(connection: DuckDBPyConnection, ref: StreamRef, name: str, kind: str) -> str:
+    """The type that the configuration gives a column, in DuckDB's own spelling. Raises LoadError where it is none."""
     import duckdb
 
-    fixed: dict[str, str] = {}
-    for name, kind in plan.columns.items() if there else ():
-        _require(plan, there, name)
-        try:
-            row = connection.execute(f"SELECT typeof(CAST(NULL AS {_plain_type(plan, kind)}))").fetchone()
-        except duckdb.Error as error:
-            raise LoadError(
-                f"{plan.ref}: the type {kind!r} of column {name!r} is none of DuckDB's.",
-                hint="Examples: BIGINT, DECIMAL(18,2), VARCHAR, DATE, TIMESTAMP.",
-            ) from error
-        fixed[name] = str(row[0]) if row else kind
-    return fixed
-
-
-def _plain_type(plan: StreamPlan, kind: str) -> str:
-    """A type as it may stand in SQL: letters, digits, blanks, brackets, commas and quoted names, and nothing else."""
     bare = _QUOTED_NAME.sub("", kind)
-    if not all(character.isalnum() or character in " _(),[]" for character in bare) or not kind.strip():
-        raise LoadError(f"{plan.ref}: {kind!r} is no type.", hint="Examples: BIGINT, DECIMAL(18,2), VARCHAR, DATE.")
-    return kind
+    try:
+        if not all(character.isalnum() or character in " _(),[]" for character in bare):  # it stands in SQL
+            raise duckdb.ParserException(kind)
+        row = connection.execute(f"SELECT typeof(CAST(NULL AS {kind}))").fetchone()
+    except duckdb.Error as error:
+        raise LoadError(
+            f"{ref}: the type {kind!r} of column {name!r} is none of DuckDB's.",
+            hint="Examples: BIGINT, DECIMAL(18,2), VARCHAR, DATE, TIMESTAMP.",
+        ) from error
+    return str(row[0]) if row else kind
 
 
 def _require(plan: StreamPlan, there: Collection[str], name: str) -> None:
