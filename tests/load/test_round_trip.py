@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
 import tempfile
 from collections import Counter
@@ -177,7 +178,7 @@ def _as_text(text: str | None) -> Any:
             value = comparable(value_of(text, kind))
         except Misfit:
             continue
-        if kind == "DOUBLE":
+        if kind == "DOUBLE" and math.isfinite(value_of(text, kind)):
             return comparable(Decimal(repr(value_of(text, kind))))
         return comparable(micros(datetime.fromisoformat(text))) if kind == "DATE" else value
     return text
