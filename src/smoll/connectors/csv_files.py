@@ -21,6 +21,7 @@ from smoll.connectors.csv_records import (
     LONGEST,
     PACKED,
     Dialect,
+    Survey,
     begin_count,
     copy_good,
     damaged,
@@ -190,7 +191,7 @@ def _part(plan: StreamPlan, names: tuple[str, ...], dialect: Dialect, files: Seq
 def _scan(
     plan: StreamPlan, names: Sequence[str], dialect: Dialect, files: Sequence[DataFile], longest: int | None = None
 ) -> Part:
-    """One SELECT of the files; `longest` bounds the bytes of a record where each was looked at."""
+    """One SELECT of the files. `longest` bounds the bytes of a record, and has one thread scan them."""
     # No `new_line`: given together with strict_mode, DuckDB 1.5 returns no rows at all, and no error, for a file
     # with other line ends. Without it a mix of line ends is an error.
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
@@ -223,7 +224,13 @@ class _Readable:
 
     file: DataFile
     dialect: Dialect
-    longest: int
+    seen: Survey
+
+    @property
+    def bound(self) -> int | None:
+        """The bytes of the longest record, where one thread is to scan the file."""
+        is_plain = self.seen.longest <= LONGEST and not self.seen.lines_in_quotes
+        return None if is_plain else max(self.seen.longest, LONGEST)
 
 
 def _salvage(
@@ -253,12 +260,12 @@ def _salvage(
             try:
                 seen = survey(file.path, dialect, len(names))
                 if seen.is_clean and not broken:
-                    found.append(_Readable(file, dialect, seen.longest))
+                    found.append(_Readable(file, dialect, seen))
                 else:
                     copy = scratch / f"{number:06}.csv"
                     copy_good(file.path, dialect, len(names), copy, reject)
                     plain = replace(dialect, encoding="utf-8", header=True, skip=0)
-                    found.append(_Readable(replace(file, path=copy), plain, seen.longest))
+                    found.append(_Readable(replace(file, path=copy), plain, seen))
             except UnicodeError as error:
                 raise stream_error(
                     plan, f"{file.name}: the text is not {dialect.encoding}.", "Set `encoding` on the stream."
@@ -276,9 +283,9 @@ def _salvage(
 
 
 def _readable_parts(plan: StreamPlan, names: tuple[str, ...], found: Sequence[_Readable]) -> Iterator[Part]:
-    for (own, longest), members in groupby(found, key=lambda one: (one.dialect, max(one.longest, LONGEST))):
+    for (own, bound), members in groupby(found, key=lambda one: (one.dialect, one.bound)):
         group = [one.file for one in members]
-        yield _scan(plan, names, own, group, longest)
+        yield _scan(plan, names, own, group, bound)
 
 
 def _bad_record(plan: StreamPlan, name: str, line: int, problem: str, text: str) -> LoadError:

@@ -55,12 +55,16 @@ Record = tuple[int, str, str]
 
 @dataclass(frozen=True)
 class Survey:
-    """What a look at every record of a file found. ``longest`` is in bytes, or more."""
+    """What a look at every record of a file found.
+
+    ``longest`` is in bytes, or more. ``lines_in_quotes``: a record has more than one line.
+    """
 
     records: int
     bad: int
     longest: int
     mixed_ends: bool
+    lines_in_quotes: bool
 
     @property
     def is_clean(self) -> bool:
@@ -217,14 +221,16 @@ def _without_end(text: str) -> str:
 def survey(path: Path, dialect: Dialect, width: int) -> Survey:
     """Look at every record of a file. Raises what `open_text` does."""
     records = bad = longest = 0
+    lines_in_quotes = False
     with open_text(path, dialect.encoding) as file:
         for _, text, problem in read_records(iter(file), dialect, width):
             records += 1
             bad += problem != ""
+            lines_in_quotes = lines_in_quotes or "\n" in text or "\r" in text
             if len(text) > longest:
                 longest = max(longest, size_of(text))
         ends = file.newlines
-    return Survey(records, bad, longest, isinstance(ends, tuple))
+    return Survey(records, bad, longest, isinstance(ends, tuple), lines_in_quotes)
 
 
 def copy_good(path: Path, dialect: Dialect, width: int, target: Path, reject: Callable[[int, str, str], None]) -> None:
