@@ -54,7 +54,7 @@ demo: $(VENV)/.demo ## Set up, make the flights project in ./demo, and run it
 	@echo "First: . .venv/bin/activate && cd demo"
 
 test: $(VENV)/.dev ## Set up what the tests need, and run them all
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n logical --dist loadfile
 
 lint: $(VENV)/.dev ## Style, types, import contracts
 	@$(BIN)/ruff check src tests benchmarks

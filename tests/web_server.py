@@ -71,16 +71,25 @@ def serve() -> Iterator[Web]:
         def do_HEAD(self) -> None:
             self.do_GET()
 
+        def end_headers(self) -> None:
+            self._note()  # before the client can go on, and ask what came
+            super().end_headers()
+
+        def _note(self) -> None:
+            if not self.noted:
+                sent = {key.lower(): value for key, value in self.headers.items()}
+                web.requests.append((self.command, self.path, sent, self.status))
+            self.noted = True
+
         def do_GET(self) -> None:
-            self.status = 0
+            self.status, self.noted = 0, False
             try:
                 if not web.answer(self):
                     self._page()
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True
             finally:
-                sent = {key.lower(): value for key, value in self.headers.items()}
-                web.requests.append((self.command, self.path, sent, self.status))
+                self._note()
 
         def _page(self) -> None:
             page = web.pages.get(self.path.partition("?")[0])
