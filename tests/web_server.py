@@ -60,6 +60,7 @@ def serve() -> Iterator[Web]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         status = 0
+        noted = False
 
         def log_message(self, *args: Any) -> None:
             pass

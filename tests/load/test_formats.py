@@ -263,6 +263,16 @@ sources:
     assert released(project, f"SELECT {wanted} FROM n") == [tuple(range(len(STRANGE)))]
 
 
+def test_files_may_spell_a_key_differently(make_project: MakeProject) -> None:
+    files = {"data/1.ndjson": '{"id": 1}\n', "data/2.ndjson": '{"Id": 2}\n{"Id": 3}\n', "data/3.ndjson": '{"id": 4}\n'}
+    project = make_project(files_yml("data/*.ndjson"), files)
+
+    assert load(project).rows == 4
+
+    assert types(project) == {"id": "BIGINT"}
+    assert rows(project) == [(1,), (2,), (3,), (4,)]
+
+
 def test_two_thousand_columns_are_a_table(make_project: MakeProject) -> None:
     names = [f"column_{index}" for index in range(2000)]
     values = [str(index) if index % 2 else f"text {index}" for index in range(2000)]

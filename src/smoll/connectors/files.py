@@ -409,7 +409,7 @@ def _parts(
         elif kind == "excel":
             found += [_excel_part(plan, file, connection) for file in group]
         else:
-            found.append(json_files.part(plan, kind, group, connection))
+            found += json_files.parts(plan, kind, group, connection)
         parts += [with_partitions(part, partitions) for part in found]
     return tuple(parts)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -59,6 +59,30 @@ _LONG_FRACTION = "|".join(
 )
 _FRACTION = "[0-9]+(?:[.][0-9]+)?(?:[eE][-+]?[0-9]+)?"
 """Numbers that a double may not hold, and numbers. What looks like one may be in a text: the careful reader tells."""
+
+
+def parts(plan: StreamPlan, kind: str, files: Sequence[DataFile], connection: DuckDBPyConnection) -> Iterator[Part]:
+    """Group the files by how they spell their keys: ``id`` and ``Id`` of two files are one column, as in CSV."""
+    group: list[DataFile] = []
+    spelling: dict[str, str] = {}
+    for file in files:
+        own = {key.lower(): key for key in (_first_keys(file) if kind == "ndjson" and len(files) > 1 else ())}
+        if any(spelling.get(key, name) != name for key, name in own.items()):
+            yield part(plan, kind, group, connection)
+            group, spelling = [], {}
+        group.append(file)
+        spelling |= own
+    yield part(plan, kind, group, connection)
+
+
+def _first_keys(file: DataFile) -> list[str]:
+    """The keys of a file's first record; none where that is not well."""
+    try:
+        with open_text(file.path, "utf-8") as text:
+            first = json.loads(next((line for line in text if line.strip()), ""))
+    except (*DAMAGE, ValueError, RecursionError):
+        return []
+    return list(first) if isinstance(first, dict) else []
 
 
 def part(plan: StreamPlan, kind: str, files: Sequence[DataFile], connection: DuckDBPyConnection) -> Part:
