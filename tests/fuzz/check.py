@@ -13,7 +13,7 @@ import traceback
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,18 @@ from backports import zstd
 import smoll
 from fuzz.cases import Case
 from fuzz.oracle import Misfit, comparable, selected, value_of
-from fuzz.reader import NEARLY, Csv, Fraction, Quoted, Record, parse_json, parse_nearly_json, read_csv, read_ndjson
+from fuzz.reader import (
+    INVALID,
+    NEARLY,
+    Csv,
+    Fraction,
+    Quoted,
+    Record,
+    parse_json,
+    parse_nearly_json,
+    read_csv,
+    read_ndjson,
+)
 from smoll.model import StreamResult, quote
 from support import write
 
@@ -192,7 +203,7 @@ def _compare_file(case: Case, content: bytes, file: str, table: Table) -> Iterat
         meant = [_json_row(record, table) for record in records]
     else:
         read = _csv(case, content)
-        records = list(read.records)
+        records = [_perhaps(record, read, table) for record in read.records]
         meant = [_csv_row(record, read, table) for record in records]
     loaded = table.of(file)
     rejects = [reject for reject in table.rejected if reject[0].endswith(file)]
@@ -234,11 +245,25 @@ def _few(rows: Counter[Any]) -> str:
     return f"{sum(rows.values())} rows such as {list(rows)[:2]}"
 
 
+def _names(read: Csv) -> list[str]:
+    return [name.strip() or f"column{index}" for index, name in enumerate(read.names)]
+
+
+def _perhaps(record: Record, read: Csv, table: Table) -> Record:
+    """Bytes that are no text, in a column that is left out, are met only where all of the record is looked at."""
+    kept = {name.lower() for name in table.types}
+    odd = [
+        name for name, text in zip(_names(read), record.values, strict=False) if any(char in text for char in INVALID)
+    ]
+    is_left_out = record.problem == "encoding" and odd and not any(name.lower() in kept for name in odd)
+    return replace(record, problem=NEARLY) if is_left_out else record
+
+
 def _csv_row(record: Record, read: Csv, table: Table) -> tuple[Any, ...] | str:
     """The record as the table has it; "bad" where it cannot be loaded, "misfit" where a value does not fit."""
-    if record.problem:
+    if record.problem not in ("", NEARLY):
         return "bad"
-    names = [name.strip() or f"column{index}" for index, name in enumerate(read.names)]
+    names = _names(read)
     texts = {
         name.lower(): None if text == "" and not isinstance(text, Quoted) else text
         for name, text in zip(names, record.values, strict=True)

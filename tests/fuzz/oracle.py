@@ -66,9 +66,12 @@ def selected(name: str, kind: str) -> str:
 
 
 def comparable(value: Any) -> Any:
-    """The value such that equal means the same: a double by its digits and sign, a boolean unlike a number."""
+    """The value such that equal means the same: a double by its digits and sign, a boolean unlike a number.
+
+    But for zero: beside 0.0 DuckDB stores -0.0 as 0.0.
+    """
     if isinstance(value, float):
-        return ("double", repr(value))
+        return ("double", repr(value + 0.0))
     if isinstance(value, bool):
         return ("boolean", value)
     if isinstance(value, Decimal):
