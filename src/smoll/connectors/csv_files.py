@@ -19,7 +19,6 @@ from smoll.connector import FILE_COLUMN, Damage, Part, PartColumn, StreamPlan
 from smoll.connectors.csv_records import (
     DAMAGE,
     LONGEST,
-    PACKED,
     Dialect,
     Survey,
     begin_count,
@@ -27,6 +26,7 @@ from smoll.connectors.csv_records import (
     damaged,
     find_records,
     header_record,
+    is_packed,
     is_text,
     open_text,
     rejected_sql,
@@ -204,7 +204,7 @@ def _scan(
         buffer = f"max_line_size = {longest + 100}, buffer_size = {longest + 200}, parallel = false, "
     elif largest > _BUFFER:  # with smaller buffers than these 32 MB the threads end together, in less memory
         buffer = f"max_line_size = {LONGEST}, buffer_size = {2 * LONGEST}, "
-    elif len(files) > 1 and largest < LONGEST and not any(file.path.suffix.lower() in PACKED for file in files):
+    elif len(files) > 1 and largest < LONGEST and not any(is_packed(file.path) for file in files):
         buffer = f"max_line_size = {largest + 100}, buffer_size = {2 * largest + 1000}, "
     scan = (
         f"read_csv({paths_sql(files)}, auto_detect = false, columns = {{{columns}}}, header = {dialect.header}, "

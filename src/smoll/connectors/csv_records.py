@@ -72,6 +72,11 @@ class Survey:
         return not self.bad and not self.mixed_ends
 
 
+def is_packed(path: Path) -> bool:
+    """True for a file that `open_text` unpacks."""
+    return path.suffix.lower() in PACKED
+
+
 def open_text(path: Path, encoding: str, newline: str = "") -> io.TextIOWrapper:
     """Open a file, unpacking ``.gz`` and ``.zst``. Line ends (by default of all kinds) stay as they are.
 
@@ -271,59 +276,51 @@ def readable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def begin_reading(paths: Sequence[Path], stopped: Callable[[], bool] = lambda: False) -> Callable[[], bool]:
-    """Begin to unpack files to their ends, which checks their checksums: DuckDB checks none of ``.gz``.
+def begin_counting(count: Callable[[Path], int], paths: Sequence[Path]) -> Callable[[], int]:
+    """Begin to count something of each file, beside whatever else goes on. Returns what waits for the sum.
 
-    Returns what waits for the answer: whether they are whole.
+    `count` gives -1 where a file breaks off, or where its checksum is wrong; then the sum is -1.
     """
-    whole = [True]
-
-    def read() -> None:
-        for path in paths:
-            try:
-                with open_text(path, "utf-8") as text:
-                    while text.buffer.read(_CHUNK) and not stopped():
-                        pass
-            except (ValueError, *DAMAGE):
-                whole[0] = False
-
-    thread = threading.Thread(target=read, name="checksums", daemon=True)
-    thread.start()
-
-    def wait() -> bool:
-        thread.join()
-        return whole[0]
-
-    return wait
-
-
-def begin_count(
-    paths: Sequence[Path], dialect: Dialect, width: int, stopped: Callable[[], bool] = lambda: False
-) -> Callable[[], int]:
-    """Begin to count the records of some files, beside whatever else goes on. Returns what waits for the answer.
-
-    The answer is a witness and no judge: it takes every quote for one that opens or closes a value, so a file with
-    other quotes, or other line ends, may be counted wrongly, and is then looked at with care.
-    """
-    answer = [0]
-
-    def count() -> None:
-        for path in paths:
-            if stopped():
-                return
-            answer[0] += _count(path, dialect, width, stopped)
-
-    thread = threading.Thread(target=count, name="count", daemon=True)
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.extend(map(count, paths)), name="count", daemon=True)
     thread.start()
 
     def wait() -> int:
         thread.join()
-        return answer[0]
+        return -1 if -1 in found or len(found) < len(paths) else sum(found)
 
     return wait
 
 
-def _count(path: Path, dialect: Dialect, width: int, stopped: Callable[[], bool]) -> int:
+def begin_reading(paths: Sequence[Path]) -> Callable[[], bool]:
+    """Begin to unpack files to their ends, which checks their checksums: DuckDB checks none of ``.gz``.
+
+    Returns what waits for the answer: whether they are whole.
+    """
+    wait = begin_counting(_read_whole, paths)
+    return lambda: wait() == 0
+
+
+def _read_whole(path: Path) -> int:
+    try:
+        with open_text(path, "utf-8") as text:
+            while text.buffer.read(_CHUNK):
+                pass
+    except (ValueError, *DAMAGE):
+        return -1
+    return 0
+
+
+def begin_count(paths: Sequence[Path], dialect: Dialect, width: int) -> Callable[[], int]:
+    """Begin to count the records of some files. Returns what waits for the answer.
+
+    The answer is a witness and no judge: it takes every quote for one that opens or closes a value, so a file with
+    other quotes, or other line ends, may be counted wrongly, and is then looked at with care.
+    """
+    return begin_counting(lambda path: _count(path, dialect, width), paths)
+
+
+def _count(path: Path, dialect: Dialect, width: int) -> int:
     if dialect.encoding == "utf-16" or (dialect.quote and dialect.escape != dialect.quote):
         try:
             return survey(path, dialect, width).records
@@ -333,7 +330,7 @@ def _count(path: Path, dialect: Dialect, width: int, stopped: Callable[[], bool]
     try:
         with open_text(path, dialect.encoding) as text:
             file = cast(io.BufferedIOBase, text.buffer)
-            while (chunk := file.read(_CHUNK)) and not stopped():
+            while chunk := file.read(_CHUNK):
                 if quote and quote in chunk:
                     for number, segment in enumerate(chunk.split(quote)):
                         inside ^= number > 0

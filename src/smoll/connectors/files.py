@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from smoll.connector import FILE_COLUMN, SCALARS, Extract, Part, PartColumn, Reading, StreamPlan, plan_stream
 from smoll.connectors import csv_files, excel, json_files, stores, url_cursor, web
-from smoll.connectors.csv_records import PACKED
+from smoll.connectors.csv_records import is_packed
 from smoll.connectors.data_file import (
     DataFile,
     everywhere,
@@ -475,7 +475,7 @@ def _parquet_columns(plan: StreamPlan, file: DataFile, connection: DuckDBPyConne
 
 def _estimate_rows(files: Sequence[DataFile]) -> int | None:
     """Guess the rows from the length of the first lines, for the progress bar only. None where it is unknown."""
-    if not files or any(file.path.suffix.lower() in PACKED for file in files) or len(files) > 100:
+    if not files or any(is_packed(file.path) for file in files) or len(files) > 100:
         return None
     if any(file.format == "parquet" for file in files):
         return None

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, cast
 from smoll.connector import FILE_COLUMN, Part, PartColumn, StreamPlan
 from smoll.connectors.csv_records import (
     DAMAGE,
-    PACKED,
     begin_reading,
     damaged,
+    is_packed,
     open_text,
 )
 from smoll.connectors.data_file import (
@@ -112,7 +112,7 @@ def _quick_part(plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBP
     import duckdb
 
     scan = (
-        f"read_json({paths_sql(files)}, format = 'newline_delimited', records = true, maximum_depth = 1, sample_size = "
+        f"read_json({paths_sql(files)}, {_style('ndjson')}, records = true, maximum_depth = 1, sample_size = "
         f"{_FIRST_RECORDS}, maximum_sample_files = 1, filename = '__smoll_path', hive_partitioning = false)"
     )
     try:
@@ -255,7 +255,7 @@ class _TooLarge(Exception):
 
 def _begin_count(files: Sequence[DataFile], records: int) -> Callable[[], int]:
     """The count is that of another pass over the file; compressed files are checked beside it."""
-    packed = [file.path for file in files if file.path.suffix.lower() in PACKED]
+    packed = [file.path for file in files if is_packed(file.path)]
     whole = begin_reading(packed)
     return lambda: records if whole() else -1
 
@@ -288,7 +288,7 @@ def _ends(file: DataFile) -> tuple[bytes, bytes]:
         with open_text(file.path, "utf-8") as text:
             binary = cast(io.BufferedIOBase, text.buffer)
             first = binary.read(_CHUNK).lstrip(_BLANKS)[:1]
-            if file.path.suffix.lower() not in PACKED:
+            if not is_packed(file.path):
                 binary.seek(max(0, file.size - _CHUNK))
             else:
                 binary.seek(0)

@@ -6,13 +6,12 @@ import io
 import json
 import re
 import secrets
-import threading
 from collections.abc import Callable, Iterator, Sequence, Set
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
-from smoll.connectors.csv_records import DAMAGE, is_text, open_text, readable, size_of
+from smoll.connectors.csv_records import DAMAGE, begin_counting, is_text, open_text, readable, size_of
 
 _CHUNK, _BLANKS = 1 << 17, b" \t\r"
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
@@ -48,15 +47,7 @@ def begin_line_count(paths: Sequence[Path]) -> Callable[[], int]:
 
     The answer is -1 where a file breaks off, or where its checksum is wrong.
     """
-    found: list[int] = []
-    thread = threading.Thread(target=lambda: found.extend(map(_count_lines, paths)), name="count", daemon=True)
-    thread.start()
-
-    def wait() -> int:
-        thread.join()
-        return -1 if -1 in found or len(found) < len(paths) else sum(found)
-
-    return wait
+    return begin_counting(_count_lines, paths)
 
 
 def _count_lines(path: Path) -> int:
