@@ -69,6 +69,16 @@ class Layout:
     def logs(self) -> Path:
         return self.state / "logs"
 
+    @property
+    def connectors(self) -> Path:
+        """The environments of connectors, which are made anew from their locks where they are gone."""
+        return self.state / "connectors"
+
+    @property
+    def connector_locks(self) -> Path:
+        """What is installed in them. Not state: the project commits it."""
+        return self.root / "connectors"
+
     def prepare(self) -> None:
         """Create the folders that a run writes to.
 
