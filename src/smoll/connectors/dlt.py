@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoll.connector import SCALARS, Extract, Part, PartColumn, Reading, StreamPlan, apply_naming, plan_stream
-from smoll.connectors import nested
+from smoll.connectors import line_reader, nested
 from smoll.connectors.data_file import refuse_twins
 from smoll.errors import Interrupted, LoadError
 from smoll.model import StreamRef, TableRef, literal, quote
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
 _WORKER = Path(__file__).with_name("dlt_worker.py")
 _POLL_SECONDS = 0.2
-_DATES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "VARCHAR")
-_NUMBERS = ("BIGINT", "DOUBLE", "DECIMAL", "VARCHAR")
-_TEXT = ("VARCHAR",)
 _HINTED = {
     "bigint": "BIGINT",
     "bool": "BOOLEAN",
@@ -391,12 +388,16 @@ def _part(
     refuse_twins(plan, "the data", "keys", list(kinds))
     if "" in kinds:
         raise LoadError(f"{plan.ref}: a record has a key without a name.", hint="Give it one in the source.")
-    described = [_column(name, found, table["hints"].get(name) or {}) for name, found in kinds.items()]
-    scan = _scan(table, described)
+    hints = {name: str((table["hints"].get(name) or {}).get("data_type") or "") for name in kinds}
+    described = [
+        line_reader.column(name, found, (_HINTED[hints[name]],) if hints[name] in _HINTED else (), hint=hints[name])
+        for name, found in kinds.items()
+    ]
+    scan = line_reader.scan(table["path"], int(table["longest"]), described)
     columns, selected = [], []
     for column in described:
         name, found = column.name, kinds[column.name]
-        value = _value(column)
+        value = line_reader.value(column)
         if column.type == "JSON" and plan.options.nested == "struct" and set(found) == {"nested"}:
             structure = _structure(plan, reading, scan, name, known.get(name))
             structures[name] = structure
@@ -410,54 +411,6 @@ def _part(
 def _counted(table: Mapping[str, Any]) -> Callable[[], Callable[[], int]] | None:
     """What dlt itself counted when it handed over the rows, if it did."""
     return (lambda: lambda: int(table["rows"])) if table["rows"] >= 0 else None
-
-
-def _scan(table: Mapping[str, Any], columns: Sequence[PartColumn]) -> str:
-    """The lines of JSON, every value that is not nested as its own text: DuckDB changes no digit of it."""
-    kinds = {column.name: "JSON" if column.type == "JSON" else "VARCHAR" for column in columns}
-    declared = ", ".join(f"{literal(name)}: '{kind}'" for name, kind in kinds.items())
-    # DuckDB's buffers are as large as the largest object may be, so it gets no more than it needs.
-    largest = max(int(table["longest"]) + 1024, 1 << 20)
-    return (
-        f"SELECT * FROM read_json({literal(table['path'])}, format = 'newline_delimited', records = true, "
-        f"columns = {{{declared}}}, maximum_object_size = {largest}, hive_partitioning = false)"
-    )
-
-
-def _column(name: str, kinds: Sequence[str], hint: Mapping[str, Any]) -> PartColumn:
-    """How a column is handed over: typed where every value has one and the same exact type, else as text."""
-    found, hinted = set(kinds), hint.get("data_type")
-    if "nested" in found or hinted == "json":
-        return PartColumn(name, "JSON")
-    if found == {"bytes"}:
-        return PartColumn(name, "BLOB")
-    if "float" in found and found <= {"int", "float"}:
-        return PartColumn(name, "DOUBLE")
-    first = (_HINTED[hinted],) if hinted in _HINTED else ()
-    if hinted == "text":
-        return PartColumn(name, None, _TEXT)
-    if not found:
-        return PartColumn(name, None, SCALARS)
-    if found <= {"int", "big"}:
-        among: tuple[str, ...] = ("BIGINT", "DECIMAL", "VARCHAR")
-    elif found <= {"int", "big", "float"}:
-        among = _NUMBERS
-    elif found <= {"decimal", "int", "big"}:
-        among = ("DECIMAL", "VARCHAR")
-    elif found <= {"str", "datetime", "date"}:
-        among = _DATES
-    elif len(found) == 1:
-        among = {"bool": ("BOOLEAN", "VARCHAR"), "time": ("TIME", "VARCHAR")}.get(kinds[0], _TEXT)
-    else:
-        among = _TEXT
-    return PartColumn(name, None, tuple(dict.fromkeys((*first, *among))))
-
-
-def _value(column: PartColumn) -> str:
-    name = quote(column.name)
-    if column.type == "BLOB":
-        return f"from_base64({name})"
-    return f"CAST({name} AS DOUBLE)" if column.type == "DOUBLE" else name
 
 
 def _structure(plan: StreamPlan, reading: Reading, scan: str, name: str, known: Any) -> Any:

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import json
-import math
 import os
 import re
 import secrets
@@ -28,13 +28,16 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from datetime import time as clock
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-_EXACT_IN_DOUBLE = 2**53
+if TYPE_CHECKING:
+    from smoll.connectors import line_writer
+else:  # by its path: this process has dlt and the user's code, and need not have smoll
+    _spec = importlib.util.spec_from_file_location("smoll_line_writer", Path(__file__).with_name("line_writer.py"))
+    line_writer = sys.modules[_spec.name] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(line_writer)
+
 _SECONDS_BETWEEN_NEWS = 0.3
 _LONGEST_MESSAGE = 600
 _QUERY = re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*")
@@ -60,129 +63,14 @@ class WhileWriting(Exception):
 
 
 @dataclass
-class Table:
-    """One table that is written: a line of JSON for each row.
-
-    ``columns`` holds the kinds of values that each column had, in the order of appearance.
-    """
-
-    path: Path
-    file: BinaryIO
-    columns: dict[str, set[str]] = field(default_factory=dict)
-    rows: int = 0
-    size: int = 0
-    longest: int = 0
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        plain: dict[str, Any] = {}
-        for key, value in row.items():
-            name = key if isinstance(key, str) else str(key)
-            kinds = self.columns.get(name)
-            if kinds is None:
-                kinds = self.columns[name] = set()
-            kind = _KINDS.get(value.__class__) or _kind(value)
-            if kind == "int" and not -_EXACT_IN_DOUBLE <= value <= _EXACT_IN_DOUBLE:
-                kind = "big"
-            kinds.add(kind)
-            plain[name] = value
-        line = encode(plain)
-        self.file.write(line)
-        self.file.write(b"\n")
-        self.rows += 1
-        self.size += len(line) + 1
-        self.longest = max(self.longest, len(line) + 1)
-
-
-_KINDS = {
-    bool: "bool",
-    int: "int",
-    float: "float",
-    str: "str",
-    dict: "nested",
-    list: "nested",
-    tuple: "nested",
-    type(None): "null",
-}
-
-
-def _kind(value: Any) -> str:
-    """The kind of a value whose class is none of JSON's own."""
-    if isinstance(value, datetime):
-        return "datetime"
-    if isinstance(value, date):
-        return "date"
-    if isinstance(value, clock):
-        return "time" if value.tzinfo is None else "text"
-    if isinstance(value, Decimal):
-        return "decimal"
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return "bytes"
-    for base, kind in ((bool, "bool"), (int, "int"), (float, "float"), (str, "str")):
-        if isinstance(value, base):
-            return kind
-    plain = _plain(value)
-    return "text" if isinstance(plain, str) else _KINDS.get(plain.__class__) or "nested"
-
-
-def encode(row: Mapping[str, Any]) -> bytes:
-    """One line of JSON in which no value is changed: numbers in all their digits, NaN and infinity as text."""
-    try:
-        text = _strict(row)
-    except ValueError as error:
-        if "Circular" in str(error):
-            raise Refused("a record contains itself") from error
-        text = _strict(_without_nan(row))
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise Refused(f"a record holds a text that is no valid Unicode: {text[:80]!a}") from error
-
-
-def _plain(value: Any) -> Any:
-    """What JSON has no form for, as text or as something that JSON has a form for."""
-    if isinstance(value, Decimal):
-        return format(value, "f") if value.is_finite() and abs(value.adjusted()) < 400 else str(value)
-    if isinstance(value, (datetime, date, clock)):
-        return value.isoformat()
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        import base64
-
-        return base64.b64encode(bytes(value)).decode("ascii")
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, (set, frozenset)):
-        return sorted(value, key=repr)
-    if callable(item := getattr(value, "item", None)):  # a scalar of numpy
-        return item()
-    if callable(dump := getattr(value, "model_dump", None)):
-        return dump()
-    from dlt.common.json import custom_encode
-
-    return custom_encode(value)
-
-
-_strict = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return value
-
-
-@dataclass
 class Rows:
     """What is written for one table of dlt: the table itself, and below it those of its nested lists."""
 
     stream: str
     apart: bool
-    open: Callable[[], Table]
+    open: Callable[[], line_writer.Table]
     keep: Callable[[str], bool]
-    tables: dict[str, Table] = field(default_factory=dict)
+    tables: dict[str, line_writer.Table] = field(default_factory=dict)
     ids: int = 0
     nonce: str = field(default_factory=lambda: secrets.token_hex(6))
 
@@ -194,7 +82,7 @@ class Rows:
             return
         self._unnest("", row, {"_dlt_id": self._next_id()}, None)
 
-    def table(self, name: str) -> Table:
+    def table(self, name: str) -> line_writer.Table:
         if name not in self.tables:
             self.tables[name] = self.open()
         return self.tables[name]
@@ -245,9 +133,15 @@ class Rows:
 
 def _as_mapping(item: Any) -> Mapping[str, Any]:
     """An item that is no object: what knows how to be one is asked, anything else is the column ``value``."""
-    if _KINDS.get(item.__class__) is None and isinstance(plain := _plain(item), Mapping):
+    if line_writer.KINDS.get(item.__class__) is None and isinstance(plain := line_writer.plain(item, _by_dlt), Mapping):
         return plain
     return {"value": item}
+
+
+def _by_dlt(value: Any) -> Any:
+    from dlt.common.json import custom_encode
+
+    return custom_encode(value)
 
 
 # --- the source -----------------------------------------------------------------------------------------------------
@@ -477,9 +371,9 @@ def _writing(
     news = {"at": 0.0}
     numbers = iter(range(1_000_000))
 
-    def new() -> Table:
+    def new() -> line_writer.Table:
         path = work / f"{next(numbers)}.ndjson"
-        return Table(path, path.open("wb"))
+        return line_writer.Table(path, path.open("wb"), other=_by_dlt)
 
     def rows_of(table: str) -> Rows:
         if table not in written:
@@ -546,6 +440,8 @@ def _known(error: BaseException) -> tuple[str, str] | None:
     from requests.exceptions import ConnectionError as Unreachable
     from requests.exceptions import HTTPError, Timeout
 
+    if isinstance(error, line_writer.Unwritable):
+        return str(error), ""
     if isinstance(error, HTTPError) and error.response is not None:
         code, reason = error.response.status_code, error.response.reason
         return f"HTTP {code} {reason} from {error.response.url}", _HTTP_HINTS.get(code, "")
