@@ -19,7 +19,7 @@ from smoll.model import StreamRef, TableRef
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-    from smoll.project import Source
+    from smoll.project import ProgramBase, Source
 
 FILE_COLUMN = "__smoll_file"
 """The column of a part's SQL that names the file of each row, where the connector reads files."""
@@ -53,7 +53,8 @@ class StreamPlan:
     ``options`` is the stream's own model of ``smoll.project``: what every kind has (`smoll.project.Stream`) is for
     the load, the rest only for its connector. ``has_files``: the stream's rows come from files, and the table says
     from which. ``by_cursor``: what is loaded already is known by the cursor's highest value, and not by the files.
-    ``parent``: rows whose row of that table is gone go, too.
+    ``parent``: rows whose row of that table is gone go, too. ``about`` is what the source itself says of the stream, for
+    its connector.
     """
 
     ref: StreamRef
@@ -67,6 +68,7 @@ class StreamPlan:
     has_files: bool = False
     by_cursor: bool = False
     parent: Parent | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,16 @@ class PartColumn:
     """A column that a part yields.
 
     ``type`` is its type in DuckDB, or None for text whose type is still to be found: then ``among`` are the
-    types that it may become. ``guard`` is SQL with ``{0}`` for the text, and not NULL: false where a text may not be
-    what the source has. A text that is a whole number, and becomes one, is not asked.
+    types that it may become, and ``declared`` is its type as long as it has no value. ``guard`` is SQL with ``{0}`` for
+    the text, and not NULL: false where a text may not be what the source has. A text that is a whole number, and
+    becomes one, is not asked.
     """
 
     name: str
     type: str | None
     among: tuple[str, ...] = SCALARS
     guard: str = ""
+    declared: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,8 @@ class Extract:
         Only rows at or beyond this cursor value (as text) were read, and those without a value. None: no such limit.
     verify
         Called after the scan and before the commit: raises where the data changed while it was read.
+    committed
+        Called once all of it is committed.
     size
         An estimate of the rows.
     notes
@@ -178,6 +184,7 @@ class Extract:
     keys: Part | None = None
     since: str | None = None
     verify: Callable[[], None] = lambda: None
+    committed: Callable[[], None] = lambda: None
     size: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -204,6 +211,8 @@ class Reading:
         Tells how many bytes have been fetched so far, and of how many (None: unknown), while nothing is scanned yet.
     stopped
         True once the run was interrupted: what takes long outside of DuckDB asks it now and then.
+    log
+        Takes a line for the run's log: what a program of others says.
     """
 
     root: Path
@@ -214,6 +223,7 @@ class Reading:
     until: str | None = None
     progress: Callable[[int, int | None], None] = lambda done, total: None
     stopped: Callable[[], bool] = lambda: False
+    log: Callable[[str], None] = lambda line: None
 
 
 def is_numeric(kind: str) -> bool:
@@ -221,7 +231,7 @@ def is_numeric(kind: str) -> bool:
     return kind.endswith("INT") or kind in ("INTEGER", "UINTEGER", "DOUBLE", "FLOAT") or kind.startswith("DECIMAL")
 
 
-def apply_naming(source: Source, name: str) -> str:
+def apply_naming(source: Source | ProgramBase, name: str) -> str:
     """The name that a table or column of the source gets in the warehouse, by the source's ``naming``."""
     return snake_case(name) if source.naming == "snake_case" else name
 
@@ -237,7 +247,7 @@ def snake_case(name: str) -> str:
 
 
 def plan_stream(
-    source: Source, ref: StreamRef, options: Any, *, has_files: bool = False, by_cursor: bool = False
+    source: Source | ProgramBase, ref: StreamRef, options: Any, *, has_files: bool = False, by_cursor: bool = False
 ) -> StreamPlan:
     """Make the plan of a stream from its options, with the table's name where they leave it out."""
     return StreamPlan(
@@ -256,9 +266,10 @@ def plan_stream(
 
 ExtractAll = Callable[
     [Sequence[StreamPlan], "Source", Mapping[StreamRef, Reading]],
-    Mapping[StreamRef, tuple[StreamPlan, Extract]],
+    Mapping[StreamRef, tuple[StreamPlan, Extract | LoadError]],
 ]
-"""Extracts several streams of a source at once; all of them are committed together, with their states.
+"""Extracts several streams of a source at once; all of them are committed together, with their states. A stream that
+failed by itself, while the others are whole, is given as its error.
 
 Called with the chosen streams and what to read each with. It may return more streams than it was asked for, such as the
 child tables of nested data; those have a ``parent`` and come after it.

@@ -68,6 +68,11 @@ class _Brought:
         among = [kind for kind in texts[0].among if all(kind in other.among for other in texts)] if texts else []
         return PartColumn(self.name, None, tuple(among) or ("VARCHAR",)) if texts else None
 
+    @property
+    def declared(self) -> str:
+        """The type of the column as long as it has no value: what the last part that knows says."""
+        return next((column.declared for _, column in reversed(self.members) if column.declared), "VARCHAR")
+
 
 @dataclass(frozen=True)
 class _Side:
@@ -139,7 +144,7 @@ def resolve(
         kind = before[column.name]
         table = _Side(kind, plan.table.sql, name) if kind else None
         found = bound.get(column.name) or _agree(connection, plan, column, types.get(column.name), table)
-        shape.columns[name] = found or "VARCHAR"
+        shape.columns[name] = found or column.declared
         if kind and found == "VARCHAR" and column.name in plan.key and is_respelled(kind):
             raise LoadError(
                 f"{plan.ref}: the key {column.name!r} was {kind} and is text now: rows would not be found again by it.",

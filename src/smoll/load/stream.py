@@ -1,7 +1,7 @@
-"""The load of one stream: read its state, fix the types, write, account for every row, and commit all of it together.
+"""The load of one stream, or of several together: read the state, fix the types, write, account for every row, commit.
 
 The first attempt casts strictly to the types that are stored, or guessed from the first rows. Only where a value
-misses is every value looked at, and the load begun again with the types found. See `smoll.load.types` for why
+misses is every value looked at, and the transaction begun again with the types found. See `smoll.load.types` for why
 the outcome is the same as looking at every value always.
 """
 
@@ -96,17 +96,8 @@ def load_stream(
         state = known_state(connection, plan, context, reload=reload)
         extract = connector.extract(plan, context.source, replace(reading, state=state))
         on_size(extract.size)
-        return write_extract(
-            connection,
-            plan,
-            context,
-            extract,
-            reading.scratch,
-            anew=not state,
-            reload=reload,
-            begun=begun,
-            before_commit=before_commit,
-        )
+        write = _Writing(plan, extract, reading.scratch, not state, reload, before_commit)
+        return _write_all(connection, [write], context, begun)[0]
 
 
 def load_together(
@@ -130,28 +121,21 @@ def load_together(
     with transaction(connection, plans[0]):
         states = {plan.ref: known_state(connection, plan, context, reload=plan.ref in reload) for plan in plans}
         readings = {ref: replace(reading, state=states[ref]) for ref, reading in readings.items()}
-        results = []
+        writings, failed = [], []
         for ref, (plan, extract) in extract_all(plans, context.source, readings).items():
+            if isinstance(extract, LoadError):
+                failed.append(StreamResult(ref, plan.table, "failed", plan.mode, error=str(extract)))
+                continue
             if ref in readings:
                 anew, again, scratch = not states[ref], ref in reload, readings[ref].scratch
             else:  # a table that came with another one
                 anew = not has_metadata(connection, plan, context) or plan.mode == "replace"
                 again, scratch = True, readings[plans[0].ref].scratch
-            results.append(
-                write_extract(
-                    connection,
-                    plan,
-                    context,
-                    extract,
-                    scratch,
-                    anew=anew,
-                    reload=again,
-                    begun=begun,
-                    only_exact=True,
-                    before_commit=partial(before_commit, plan.table),
-                )
-            )
-    return results
+            writings.append(_Writing(plan, extract, scratch, anew, again, partial(before_commit, plan.table)))
+        results = _write_all(connection, writings, context, begun)
+    for writing in writings:
+        writing.extract.committed()
+    return results + failed
 
 
 @contextmanager
@@ -181,28 +165,99 @@ def known_state(
     return read_state(connection, plan)
 
 
-def write_extract(
-    connection: DuckDBPyConnection,
-    plan: StreamPlan,
-    context: LoadContext,
-    extract: Extract,
-    scratch: Path,
-    *,
-    anew: bool,
-    reload: bool,
-    begun: float,
-    before_commit: Callable[[], None],
-    only_exact: bool = False,
-) -> StreamResult:
-    """Write an extract and its state, inside a transaction.
+class _Again(Exception):
+    """A stream must be read otherwise than in this attempt, and what was written is to be written anew."""
+
+
+@dataclass
+class _Writing:
+    """An extract on its way into its table, and how the next attempt reads it.
 
     Parameters
     ----------
+    scratch
+        A folder for what has to be written aside.
     anew
         The stream has no state that this load goes on from: its table is built from nothing.
-    only_exact
-        Look at every value at once, so that the transaction is never begun again: others share it.
+    reload
+        The rows that the table has do not count.
+    before_commit
+        Called when all is written and nothing is committed.
+    exact
+        Look at every value, and not only at those that the types are guessed from.
+    described
+        Take the parts as all of their records describe them.
+    careful
+        Look at every record by itself.
+    counted
+        The parts whose records are counted in another way than by the scan.
+    damage
+        What cannot be read of the other parts; None as long as nobody has looked with care.
     """
+
+    plan: StreamPlan
+    extract: Extract
+    scratch: Path
+    anew: bool
+    reload: bool
+    before_commit: Callable[[], None]
+    exact: bool = False
+    described: bool = False
+    careful: bool = False
+    damage: Sequence[Damage] | None = None
+
+    def __post_init__(self) -> None:
+        self.parts = self.counted = self.extract.parts
+
+
+def _write_all(
+    connection: DuckDBPyConnection, writings: Sequence[_Writing], context: LoadContext, begun: float
+) -> list[StreamResult]:
+    """Write extracts and their states, inside a transaction, which is begun anew until each is read as it must be."""
+    while True:
+        try:
+            for writing in writings:  # before anything is written: this may end an aborted transaction
+                with _naming(writing):
+                    _prepare(writing)
+            results = []
+            for writing in writings:
+                with _naming(writing):
+                    results.append(_write_extract(connection, writing, context, begun))
+            return results
+        except _Again:
+            end_aborted(connection)  # DuckDB refuses every statement after an error until then
+
+
+class StreamError(LoadError):
+    """One of several streams that are loaded together failed, and so none of them was loaded."""
+
+    def __init__(self, stream: StreamRef, error: LoadError) -> None:
+        super().__init__(error.message, hint=error.hint)
+        self.stream = stream
+
+
+@contextmanager
+def _naming(writing: _Writing) -> Iterator[None]:
+    try:
+        yield
+    except LoadError as error:
+        raise StreamError(writing.plan.ref, error) from error
+
+
+def _prepare(writing: _Writing) -> None:
+    """Describe the parts anew where they must be, and look at them with care where the scan would fail."""
+    if writing.damage is not None:  # nothing is left to look at with more care
+        return
+    if writing.described or writing.careful or any(part.broken for part in writing.parts):
+        writing.parts = writing.counted = [part.describe() if part.describe else part for part in writing.parts]
+    if writing.careful or any(part.broken for part in writing.parts):
+        _look_with_care(writing)
+
+
+def _write_extract(
+    connection: DuckDBPyConnection, writing: _Writing, context: LoadContext, begun: float
+) -> StreamResult:
+    plan, extract, anew, reload = writing.plan, writing.extract, writing.anew, writing.reload
     follows = bool(extract.gone) and plan.deletes != "ignore"
     if not extract.parts and not follows:
         return _result(connection, plan, "unchanged", extract.notes, begun)
@@ -210,7 +265,7 @@ def write_extract(
     if anew and before:
         _keep_history(connection, plan, context)
     if extract.parts:
-        loaded = _load(connection, plan, context, extract, scratch, anew, only_exact)
+        loaded = _load(connection, writing, context)
     else:
         prepare_rejected(connection, plan, context, extract, anew=False)
         remove_gone(connection, plan, context, extract)
@@ -234,7 +289,7 @@ def write_extract(
     if waits and plan.mode == "merge" and "files" in state:  # what is gone is looked for again next time
         state["files"] = {**state["files"], **{name: [] for name in extract.gone}}
     write_state(connection, plan, context, state, result)
-    before_commit()
+    writing.before_commit()
     return result
 
 
@@ -248,153 +303,94 @@ def _keep_history(connection: DuckDBPyConnection, plan: StreamPlan, context: Loa
         )
 
 
-def _load(
-    connection: DuckDBPyConnection,
-    plan: StreamPlan,
-    context: LoadContext,
-    extract: Extract,
-    scratch: Path,
-    anew: bool,
-    only_exact: bool,
-) -> _Loaded:
-    """Try the stored types, then the exact look at every value; and read with care what cannot be read at once."""
+def _load(connection: DuckDBPyConnection, writing: _Writing, context: LoadContext) -> _Loaded:
+    """Make one attempt. Where it fails, and there is another way to read, say so by `_Again`."""
     import duckdb
 
-    exact = only_exact
-    scan = _begin(plan, _described(extract.parts) if only_exact else extract.parts, scratch)
-    while True:
-        try:
-            return _attempt(connection, plan, context, extract, scan, scratch, anew=anew, exact=exact)
-        except duckdb.InterruptException:
+    describable = any(part.describe for part in writing.parts)
+    try:
+        return _attempt(connection, writing, context)
+    except duckdb.InterruptException:
+        raise
+    except LoadError:
+        if not describable:
             raise
-        except LoadError:
-            if not any(part.describe for part in scan.parts):
-                raise
-            end_aborted(connection)
-            scan = _begin(plan, _described(scan.parts), scratch)
-        except (duckdb.Error, UnicodeDecodeError, _Miscounted) as error:  # DuckDB cuts texts in the middle of a letter
-            missed = MISFIT in str(error)
-            if only_exact or (missed and exact) or _is_storage(error):
-                raise _reading_error(plan, extract, error) from error
-            end_aborted(connection)  # DuckDB refuses every statement after an error until then
-            exact = exact or missed
-            if any(part.describe for part in scan.parts):
-                scan = _begin(plan, _described(scan.parts), scratch)
-            elif missed:
-                continue
-            elif scan.damage is None and any(part.salvage for part in scan.parts):
-                scan = _look_with_care(plan, scan.parts, scratch)
-            else:
-                raise _reading_error(plan, extract, error) from error
+        writing.described = True
+    except (duckdb.Error, UnicodeDecodeError, _Miscounted) as error:  # DuckDB cuts texts in the middle of a letter
+        missed = MISFIT in str(error)
+        careful = writing.damage is None and any(part.salvage for part in writing.parts)
+        if (missed and writing.exact) or _is_storage(error) or not (describable or missed or careful):
+            raise _reading_error(writing.plan, writing.extract, error) from error
+        writing.exact = writing.exact or missed
+        writing.described = writing.described or describable
+        writing.careful = not (describable or missed)
+    raise _Again
 
 
-def _described(parts: Sequence[Part]) -> list[Part]:
-    """The parts as all of their records describe them."""
-    return [part.describe() if part.describe else part for part in parts]
-
-
-@dataclass(frozen=True)
-class _Scan:
-    """What an attempt scans, what waits for the number of records in it, and the records that are lost to it."""
-
-    parts: Sequence[Part]
-    counts: Sequence[Callable[[], int] | None]
-    damage: Sequence[Damage] | None = None
-
-    @property
-    def lost(self) -> int:
-        """Records that cannot be read."""
-        return sum(damage.count for damage in self.damage or ())
-
-    def expected(self, read: int) -> int:
-        """How many records there are by another count than the scan; `read` where there is none."""
-        known = sum(damage.records for damage in self.damage or ())
-        if any(count is None for count in self.counts):
-            return read
-        counted = [count() for count in self.counts if count]
-        return -1 if -1 in counted else known + sum(counted)
-
-
-def _begin(plan: StreamPlan, parts: Sequence[Part], scratch: Path) -> _Scan:
-    """Begin to count the records of the parts; or look at them with care where the scan would fail."""
-    if any(part.broken for part in parts):
-        return _look_with_care(plan, _described(parts), scratch)
-    return _Scan(parts, begin_counts(parts))
-
-
-def begin_counts(parts: Sequence[Part]) -> list[Callable[[], int] | None]:
-    """Begin to count the records of the parts."""
-    return [part.records() if part.records else None for part in parts]
-
-
-def _look_with_care(plan: StreamPlan, given: Sequence[Part], scratch: Path) -> _Scan:
+def _look_with_care(writing: _Writing) -> None:
     """Look at every record of the parts that can be salvaged. Raises LoadError where bad rows fail the load."""
     parts: list[Part] = []
     whole: list[Part] = []
     found: list[Damage] = []
-    for number, part in enumerate(given):
+    for number, part in enumerate(writing.parts):
         if part.salvage is None:
             whole.append(part)
             parts.append(part)
             continue
-        folder = scratch / f"part{number}"
+        folder = writing.scratch / f"part{number}"
         folder.mkdir()
         damage = part.salvage(folder)
-        if damage.first and plan.options.on_bad_row == "fail":
+        if damage.first and writing.plan.options.on_bad_row == "fail":
             rest = damage.count - 1
             more = f" ({'1 more record is' if rest == 1 else f'{rest:,} more records are'} bad.)" if rest else ""
             raise LoadError(f"{damage.first.message}{more}", hint=damage.first.hint)
         found.append(damage)
         parts.extend(damage.parts or [Part(f"SELECT '' AS {quote(FILE_COLUMN)} WHERE false", (), part.label)])
-    return _Scan(parts, begin_counts(whole), found)
+    writing.parts, writing.counted, writing.damage = parts, whole, found
 
 
-def _attempt(
-    connection: DuckDBPyConnection,
-    plan: StreamPlan,
-    context: LoadContext,
-    extract: Extract,
-    scan: _Scan,
-    scratch: Path,
-    *,
-    anew: bool,
-    exact: bool,
-) -> _Loaded:
-    shape = resolve(connection, plan, context, scan.parts, exact=exact, forget=anew)
-    prepare_rejected(connection, plan, context, extract, anew=anew)
+def _attempt(connection: DuckDBPyConnection, writing: _Writing, context: LoadContext) -> _Loaded:
+    plan, extract, parts, damages = writing.plan, writing.extract, writing.parts, writing.damage or ()
+    counts = [part.records() if part.records else None for part in writing.counted]
+    shape = resolve(connection, plan, context, parts, exact=writing.exact, forget=writing.anew)
+    prepare_rejected(connection, plan, context, extract, anew=writing.anew)
     rejected, select = 0, strict_rows
-    if exact and shape.bound:
+    if writing.exact and shape.bound:
         if shape.frozen:
-            refuse_bad_rows(connection, plan, shape, scan.parts, frozen=True)
+            refuse_bad_rows(connection, plan, shape, parts, frozen=True)
         if plan.options.on_bad_row == "fail":
-            refuse_bad_rows(connection, plan, shape, scan.parts)
+            refuse_bad_rows(connection, plan, shape, parts)
         else:
-            rejected = reject_bad_rows(connection, plan, context, shape, scan.parts, scratch)
+            rejected = reject_bad_rows(connection, plan, context, shape, parts, writing.scratch)
             select = good_rows if rejected else strict_rows
-    for damage in scan.damage or ():
+    for damage in damages:
         if damage.count:
             reject_damage(connection, plan, context, damage)
-    rejected += scan.lost
+    rejected += sum(damage.count for damage in damages)
     read, written = write(
         connection,
         plan,
         context,
         extract,
-        scan.parts,
+        parts,
         shape,
         lambda part: select(plan, context, shape, part),
-        replace=anew or plan.mode == "replace",
+        replace=writing.anew or plan.mode == "replace",
         rejects=rejected > 0,
     )
     read += rejected
-    expected = scan.expected(read)
-    if read != expected:
-        found = (
-            "a file is damaged (its end or its checksum)" if expected < 0 else f"the source has {expected:,} records"
-        )
-        raise _Miscounted(f"{found}, and {read:,} records were read")
+    if None not in counts:
+        _refuse_miscount([count() for count in counts if count], sum(damage.records for damage in damages), read)
     refuse_too_many(connection, plan, context, rejected, read)
     return _Loaded(read, written, rejected, shape)
+
+
+def _refuse_miscount(counted: Sequence[int], looked_at: int, read: int) -> None:
+    """Raise `_Miscounted` where the records of the parts, counted otherwise, are not those that were read."""
+    if -1 in counted:
+        raise _Miscounted(f"a file is damaged (its end or its checksum), and {read:,} records were read")
+    if sum(counted) + looked_at != read:
+        raise _Miscounted(f"the source has {sum(counted) + looked_at:,} records, and {read:,} records were read")
 
 
 def _reading_error(plan: StreamPlan, extract: Extract, error: Exception) -> SmollError:

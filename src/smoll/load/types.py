@@ -137,7 +137,12 @@ def _fits(value: str, cast: str, kind: str) -> str:
     return f"({cast} IS NOT NULL)"
 
 
-_PATTERNS = {"DATE": _DAY, "TIMESTAMP": f"{_DAY}({_CLOCK})?", "TIMESTAMP WITH TIME ZONE": _DAY + _CLOCK + _ZONE}
+_PATTERNS = {
+    "DATE": _DAY,
+    "TIME": "[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?",
+    "TIMESTAMP": f"{_DAY}({_CLOCK})?",
+    "TIMESTAMP WITH TIME ZONE": _DAY + _CLOCK + _ZONE,
+}
 
 
 def _matches(value: str, pattern: str) -> str:
