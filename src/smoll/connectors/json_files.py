@@ -85,13 +85,17 @@ def _first_keys(file: DataFile) -> list[str]:
     return list(first) if isinstance(first, dict) else []
 
 
-def part(plan: StreamPlan, kind: str, files: Sequence[DataFile], connection: DuckDBPyConnection) -> Part:
+def part(
+    plan: StreamPlan, kind: str, files: Sequence[DataFile], connection: DuckDBPyConnection, *, quick: bool = True
+) -> Part:
     """Describe a group of JSON files as one part.
 
     Parameters
     ----------
     kind
         ``json`` (an array of objects, one object, or objects one after another) or ``ndjson``.
+    quick
+        Describe lines by their first records, where those are plain; else by all of them.
 
     Raises
     ------
@@ -99,8 +103,8 @@ def part(plan: StreamPlan, kind: str, files: Sequence[DataFile], connection: Duc
         Where no record can be told from the next: malformed JSON, a record that is no object, duplicate keys. And
         keys that differ by case only.
     """
-    quick = _quick_part(plan, files, connection) if kind == "ndjson" else None
-    return quick or _part(plan, kind, files, connection, careful=False)
+    found = _quick_part(plan, files, connection) if quick and kind == "ndjson" else None
+    return found or _part(plan, kind, files, connection, careful=False)
 
 
 def _quick_part(plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBPyConnection) -> Part | None:
@@ -118,7 +122,7 @@ def _quick_part(plan: StreamPlan, files: Sequence[DataFile], connection: DuckDBP
     try:
         kinds = _first_kinds(files, connection, scan)
         fractions = any("DOUBLE" in found or column_of(key, found).type for key, found in kinds.items())
-        if not kinds or (fractions and _loses_digits(files, _style("ndjson"), connection)):
+        if not kinds or (fractions and loses_digits(files, connection)):
             return None
     except (duckdb.InterruptException, duckdb.OutOfMemoryException):
         raise
@@ -343,7 +347,7 @@ def _look(
         if objects != records or not (keys or keyless):
             message = f"{label(files)}: {'a record is no object' if objects != records else 'no record has keys'}."
             raise stream_error(plan, message, 'smoll reads objects with keys: {"id": 1, ...}.')
-        if fractions_found and _loses_digits(files, style, connection):
+        if fractions_found and loses_digits(files, connection, kind):
             if kind == "ndjson":
                 raise stream_error(plan, f"{label(files)}: a number may have more digits than DuckDB's reader keeps.")
             _refuse_long_fractions(plan, files)
@@ -391,12 +395,12 @@ def _kinds(
     return found
 
 
-def _loses_digits(files: Sequence[DataFile], style: str, connection: DuckDBPyConnection) -> bool:
+def loses_digits(files: Sequence[DataFile], connection: DuckDBPyConnection, kind: str = "ndjson") -> bool:
     """True where a long number is not what any usual way of printing its double gives."""
     numbers = f"unnest(regexp_extract_all(CAST(json AS VARCHAR), '{_FRACTION}'))"
     row = connection.execute(
         f"""SELECT 1 FROM (SELECT {numbers} AS text, CAST(text AS DOUBLE) AS number
-        FROM read_json_objects({paths_sql(files)}, {style})
+        FROM read_json_objects({paths_sql(files)}, {_style(kind)})
         WHERE regexp_matches(CAST(json AS VARCHAR), '{_LONG_FRACTION}'))
         WHERE regexp_matches(text, '{_LONG_FRACTION}') AND (NOT isfinite(number)
         OR (CAST(number AS VARCHAR) <> text AND printf('%.17g', number) <> text)) LIMIT 1"""

@@ -7,6 +7,7 @@ from smoll.project.config import FILE, ProjectConfig, Release, Resources
 from smoll.project.dlt import DltBase, DltSource, DltStream
 from smoll.project.files import FilesSource, FileStream
 from smoll.project.load import find_root, load_config
+from smoll.project.programs import AirbyteSource, AirbyteStream, ProgramBase, ProgramStream, SingerSource, SingerStream
 from smoll.project.rest import RestSource, resources_of
 from smoll.project.sources import Source
 from smoll.project.sql import SqlSource, SqlStream
@@ -14,6 +15,8 @@ from smoll.project.sql import SqlSource, SqlStream
 __all__ = [
     "EVERY",
     "FILE",
+    "AirbyteSource",
+    "AirbyteStream",
     "DltBase",
     "DltSource",
     "DltStream",
@@ -21,10 +24,14 @@ __all__ = [
     "FilesSource",
     "Metadata",
     "Mode",
+    "ProgramBase",
+    "ProgramStream",
     "ProjectConfig",
     "Release",
     "Resources",
     "RestSource",
+    "SingerSource",
+    "SingerStream",
     "Source",
     "SqlSource",
     "SqlStream",

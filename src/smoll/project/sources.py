@@ -8,8 +8,11 @@ from pydantic import Field
 
 from smoll.project.dlt import DltSource
 from smoll.project.files import FilesSource
+from smoll.project.programs import AirbyteSource, SingerSource
 from smoll.project.rest import RestSource
 from smoll.project.sql import SqlSource
 
-Source = Annotated[FilesSource | SqlSource | RestSource | DltSource, Field(discriminator="kind")]
+Source = Annotated[
+    FilesSource | SqlSource | RestSource | DltSource | SingerSource | AirbyteSource, Field(discriminator="kind")
+]
 """One source of the project; `kind` tells which."""

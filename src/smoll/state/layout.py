@@ -66,6 +66,16 @@ class Layout:
         return self.state / "tmp"
 
     @property
+    def journals(self) -> Path:
+        """What connectors have sent and nobody has loaded yet, a folder for each source."""
+        return self.state / "journals"
+
+    @property
+    def configs(self) -> Path:
+        """Configurations that connectors have changed, readable by their owner alone."""
+        return self.state / "configs"
+
+    @property
     def logs(self) -> Path:
         return self.state / "logs"
 

@@ -1,0 +1,344 @@
+"""One sync of a connector, whatever protocol it speaks: choose streams, run it, keep its records, hand them on.
+
+`singer` and `airbyte` say how to start the connector and how to read what it writes. State, journal and what becomes of
+a connector that fails are the same for both, and lie here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Protocol
+
+from smoll.connector import Extract, Reading, StreamPlan, apply_naming
+from smoll.connectors.environment import Program
+from smoll.connectors.journal import Journal, open_journal
+from smoll.connectors.process import Output, running
+from smoll.connectors.records import empty_part, parts_of
+from smoll.errors import LoadError
+from smoll.model import StreamRef, quote
+from smoll.project import EVERY, ProgramBase
+from smoll.state.layout import Layout
+from smoll.warehouse import columns_of
+
+_SECONDS_BETWEEN_NEWS = 0.3
+_DELETED = ("_sdc_deleted_at", "_ab_cdc_deleted_at")
+"""The fields by which Singer's taps and Airbyte's connectors mark a row that was deleted."""
+
+Hides = Callable[[str], bool]
+"""Tells the fields of a stream that are left out."""
+
+
+@dataclass(frozen=True)
+class Slices:
+    """A connector's state, taken apart: what belongs to one stream, and what is for all of them."""
+
+    own: Mapping[str, Any] = field(default_factory=dict)
+    shared: Any = None
+
+
+class Reader(Protocol):
+    """Reads what a connector writes, and puts its records and states into the journal."""
+
+    sent: set[str]
+    """The streams that the connector has begun to send."""
+
+    def feed(self, lines: Sequence[bytes]) -> None:
+        """Take lines of its output. Raises LoadError where they are no messages of the protocol."""
+        ...
+
+    def finish(self) -> Mapping[str, LoadError]:
+        """The connector has ended well: save its last state. Returns the streams that failed by themselves."""
+        ...
+
+    def failure(self) -> str:
+        """What the connector itself said of its failure; "" where it said nothing."""
+        ...
+
+    def notes(self, stream: str) -> Sequence[str]:
+        """What people should know of a stream."""
+        ...
+
+    def is_complete(self, stream: str) -> bool:
+        """True where the records of this sync are everything that the stream has."""
+        ...
+
+
+@dataclass(frozen=True)
+class Session:
+    """How one connector is spoken to.
+
+    Parameters
+    ----------
+    asked
+        What it is asked for beside the state, as JSON: configuration and catalog.
+    command
+        Its command line, given a state, or None for none.
+    reader
+        Makes the reader of its output.
+    apart, together
+        Take its state apart, and put it together again.
+    hide
+        Takes secrets out of what it says.
+    after
+        Called when it has ended, however it did.
+    """
+
+    program: Program
+    asked: Mapping[str, Any]
+    command: Callable[[Any], Sequence[str]]
+    reader: Callable[[Journal, Output], Reader]
+    apart: Callable[[Any], Slices]
+    together: Callable[[Slices], Any]
+    hide: Callable[[str], str] = lambda text: text
+    after: Callable[[], None] = lambda: None
+
+
+# --- which streams and fields ---------------------------------------------------------------------------------------
+
+
+def chooses(source: ProgramBase, stream: str) -> bool:
+    """True where `streams`, `select` and `exclude` of the source choose the stream."""
+    named = stream in source.streams or EVERY in source.streams  # type: ignore[attr-defined]
+    selected = any(fnmatchcase(stream, each) or fnmatchcase(stream, each.rpartition(".")[0]) for each in source.select)
+    left_out = any(fnmatchcase(stream, each) or each == f"{stream}.*" for each in source.exclude)
+    return named and selected and not left_out
+
+
+def hidden_fields(source: ProgramBase, stream: str, kept: Sequence[str]) -> Hides:
+    """Tells which fields of a stream `select` and `exclude` leave out. Those in `kept` never are.
+
+    A field inside of an object is named by its path: ``address.city``.
+    """
+    whole = any(fnmatchcase(stream, each) for each in source.select)
+
+    def hides(path: str) -> bool:
+        if path in kept:
+            return False
+        name = f"{stream}.{path}"
+        if any(fnmatchcase(name, each) and not fnmatchcase(stream, each) for each in source.exclude):
+            return True
+        inside = any(each.startswith(f"{name}.") for each in source.select)
+        return not (whole or inside or any(fnmatchcase(name, each) for each in source.select))
+
+    return hides
+
+
+# --- the sync -------------------------------------------------------------------------------------------------------
+
+
+def sync(
+    plans: Sequence[StreamPlan],
+    source: ProgramBase,
+    readings: Mapping[StreamRef, Reading],
+    session: Session,
+) -> dict[StreamRef, tuple[StreamPlan, Extract | LoadError]]:
+    """Run a connector once, and return what it sent of each stream, with the state to store beside it.
+
+    Raises
+    ------
+    LoadError
+        It failed. What came before its last checkpoint is kept for the next run.
+    Interrupted
+        The run was stopped meanwhile.
+    """
+    first = readings[plans[0].ref]
+    stored = {plan.ref.stream: readings[plan.ref].state if plan.ref in readings else {} for plan in plans}
+    begun = _stored_slices(plans, stored)
+    asked = {
+        "program": session.program.identity,
+        "asked": session.asked,
+        "modes": {plan.ref.stream: [plan.mode, list(plan.key), str(plan.table)] for plan in plans},
+        "stored": stored,
+    }
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+    journal, lost = open_journal(Layout(first.root).journals / plans[0].ref.source, digest)
+    notes = ["went on from what an earlier run had received"] if journal.resumed else []
+    if lost and lost not in {state.get("sync") for state in stored.values()}:
+        notes.append("what an earlier run had received was dropped: source, configuration or state are others now")
+    state = _resumed(journal, session, begun, plans) if journal.resumed else _begun(source, first.root, session, begun)
+    reader, failed = _run(journal, source, session, state, plans, readings)
+    slices = session.apart(journal.state)
+    results: dict[StreamRef, tuple[StreamPlan, Extract | LoadError]] = {}
+    for plan in plans:
+        name = plan.ref.stream
+        if name in failed:
+            results[plan.ref] = plan, failed[name]
+            continue
+        keeps = {"sync": journal.id}
+        keeps |= {"shared": slices.shared} if slices.shared else {}
+        keeps |= {"bookmark": slices.own[name]} if slices.own.get(name) else {}
+        extract = _extract(plan, source, readings.get(plan.ref, first), journal, reader)
+        whole = not journal.resumed and name not in begun.own and bool(plan.about.get("full"))
+        results[plan.ref] = (
+            plan,
+            replace(
+                extract,
+                state=keeps,
+                complete=whole or reader.is_complete(name),
+                notes=(*notes, *extract.notes, *reader.notes(name)),
+                committed=journal.remove,
+            ),
+        )
+        notes = []
+    return results
+
+
+def _stored_slices(plans: Sequence[StreamPlan], stored: Mapping[str, Mapping[str, Any]]) -> Slices:
+    """The state that the streams go on from, put together from what is stored with each.
+
+    Raises LoadError where a stream begins anew while others go on, and the connector has but one state for all.
+    """
+    own, shared, newest = {}, None, -1
+    for plan in plans:
+        state = stored[plan.ref.stream]
+        if "bookmark" in state and plan.mode != "replace":
+            own[plan.ref.stream] = state["bookmark"]
+        if state.get("run", -1) > newest:
+            shared, newest = state.get("shared"), state["run"]
+    anew = [plan for plan in plans if not stored[plan.ref.stream]]
+    if shared and not own and anew and len(anew) < len(plans):
+        raise LoadError(
+            f"{anew[0].ref} would begin anew, and the connector has one state for all streams; others go on from it.",
+            hint=f"Load all of them anew: smoll run --reload {anew[0].ref.source}",
+        )
+    return Slices(own, shared)
+
+
+def _begun(source: ProgramBase, root: Path, session: Session, begun: Slices) -> Any:
+    """The state to begin with: the stored one, else the one of another tool that the source names; None without."""
+    if begun.own or begun.shared:
+        return session.together(begun)
+    if source.state is None:
+        return None
+    try:
+        return json.loads((root / source.state).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LoadError(
+            f"{source.state}: cannot read the state: {error}.", hint="Check `state` in smoll.yml."
+        ) from error
+
+
+def _resumed(journal: Journal, session: Session, begun: Slices, plans: Sequence[StreamPlan]) -> Any:
+    """The state to go on from. Streams that are replaced come from their beginning again: nobody knows what of them the
+    connector would leave out, or send twice.
+    """
+    slices = session.apart(journal.state)
+    again = {plan.ref.stream for plan in plans if plan.mode == "replace"}
+    if again and slices.shared and not slices.own:  # whose progress it is, nobody knows
+        again, slices = {plan.ref.stream for plan in plans}, begun
+    journal.drop(again)
+    return session.together(Slices({name: own for name, own in slices.own.items() if name not in again}, slices.shared))
+
+
+def _run(
+    journal: Journal,
+    source: ProgramBase,
+    session: Session,
+    state: Any,
+    plans: Sequence[StreamPlan],
+    readings: Mapping[StreamRef, Reading],
+) -> tuple[Reader, Mapping[str, LoadError]]:
+    """Run the connector, and put what it sends into the journal. Returns its reader, and the streams that failed."""
+    name, first = plans[0].ref.source, readings[plans[0].ref]
+    journal.state = state
+    try:
+        with running(
+            session.command(state),
+            first.root,
+            name,
+            timeout=source.timeout_seconds,
+            stopped=first.stopped,
+            log=lambda line: first.log(session.hide(line)),
+        ) as output:
+            reader = session.reader(journal, output)
+            told = time.monotonic()
+            for lines in output.blocks():
+                reader.feed(lines)
+                journal.flush()
+                if time.monotonic() - told > _SECONDS_BETWEEN_NEWS:
+                    told = time.monotonic()
+                    _tell_progress(journal, plans, readings)
+            if output.code != 0:
+                raise LoadError(_ending(name, session, output, reader))
+            failed = reader.finish()
+    except LoadError as error:
+        raise LoadError(session.hide(error.message), hint=session.hide(error.hint) or _kept(journal)) from error
+    finally:
+        session.after()
+    journal.save(journal.state, force=True)
+    return reader, failed
+
+
+def _tell_progress(journal: Journal, plans: Sequence[StreamPlan], readings: Mapping[StreamRef, Reading]) -> None:
+    sizes: dict[str, int] = {}
+    for segment in journal.segments:
+        sizes[segment.stream] = sizes.get(segment.stream, 0) + segment.size
+    for plan in plans:
+        if plan.ref in readings and (size := sizes.get(plan.ref.stream)):
+            readings[plan.ref].progress(size, None)
+
+
+def _ending(name: str, session: Session, output: Output, reader: Reader) -> str:
+    """How a connector ended that should not have ended so."""
+    code = output.code
+    if code is None:
+        how = "closed its output and did not end"
+    elif code < 0:
+        how = f"was ended by the signal {signal.Signals(-code).name}"
+        how += " (the machine may have run out of memory)" if code == -signal.SIGKILL else ""
+    else:
+        how = f"failed with exit code {code}"
+    said = reader.failure()
+    return f"{name}: {session.program.label} {how}{': ' if said else '.'}{said}{output.last_words()}"
+
+
+def _kept(journal: Journal) -> str:
+    rows = sum(segment.rows or 0 for segment in journal.segments if segment.number in journal.saved)
+    return (
+        f"What came before its last state ({rows:,} records) is kept; the next run goes on from there." if rows else ""
+    )
+
+
+def _extract(plan: StreamPlan, source: ProgramBase, reading: Reading, journal: Journal, reader: Reader) -> Extract:
+    """What was sent of a stream. One that nothing was said of stays as it is."""
+    name = plan.ref.stream
+    segments = [segment for segment in journal.segments if segment.stream == name]
+
+    def explain(error: Exception) -> LoadError:
+        return LoadError(f"{plan.ref}: {str(error).splitlines()[0]}")
+
+    if name not in reader.sent and not segments:
+        return Extract((), explain, notes=("the connector sent nothing about this stream, not even that it is empty",))
+    hides = hidden_fields(source, name, (*plan.key, *filter(None, [plan.cursor])))
+    filled = [segment for segment in segments if segment.size]
+    parts = parts_of(plan, filled, hides, reading.connection, reading.scratch)
+    return Extract(
+        parts=parts or [empty_part(plan, segments[-1].declared["schema"] if segments else {}, hides)],
+        explain=explain,
+        verify=lambda: _follow_marks(plan, source, reading),
+        size=sum(segment.rows or 0 for segment in filled),
+    )
+
+
+def _follow_marks(plan: StreamPlan, source: ProgramBase, reading: Reading) -> None:
+    """Rows that the connector marks as deleted go the way that ``deletes`` says."""
+    if plan.mode != "merge" or plan.deletes == "ignore":
+        return
+    there = {column.name for column in columns_of(reading.connection, plan.table)}
+    for mark in _DELETED:
+        column = apply_naming(source, mark)
+        if column in there and plan.deletes == "detect":
+            reading.connection.execute(f"DELETE FROM {plan.table.sql} WHERE {quote(column)} IS NOT NULL")
+        elif column in there:
+            deleted_at = quote(source.metadata.deleted_at)
+            reading.connection.execute(
+                f"UPDATE {plan.table.sql} SET {deleted_at} = now() AT TIME ZONE 'UTC' "
+                f"WHERE {quote(column)} IS NOT NULL AND {deleted_at} IS NULL"
+            )
