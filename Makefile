@@ -16,7 +16,7 @@ INSTALL := TMPDIR=$(CURDIR)/.cache/tmp $(BIN)/python -m pip install --quiet --no
 LOCKED := $(INSTALL) --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint torture fuzz bench docs lock clean
+.PHONY: help demo test index lint torture fuzz bench docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,9 @@ demo: $(VENV)/.demo ## Set up, make the flights project in ./demo, and run it
 
 test: $(VENV)/.dev ## Set up what the tests need, and run them all
 	@$(BIN)/python -m pytest -n logical --dist loadfile
+
+index: $(VENV)/.dev ## The tests that install real connectors from the package index
+	@$(BIN)/python -m pytest -m index
 
 lint: $(VENV)/.dev ## Style, types, import contracts
 	@$(BIN)/ruff check src tests benchmarks

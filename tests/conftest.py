@@ -12,6 +12,7 @@ import smoll
 pytest.register_assert_rewrite("support")
 
 from support import MakeProject, Postgres, write_project  # noqa: E402
+from wheels import SOURCE, TAP, build_wheel  # noqa: E402
 
 _databases = itertools.count(1)
 
@@ -62,3 +63,16 @@ def postgres(postgres_server: Postgres) -> Iterator[Postgres]:
     url = postgres_server.url.replace("/postgres?", f"/{name}?")
     yield Postgres(name, url, postgres_server.psql, postgres_server.data)
     postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only place that uv gets packages from: a folder with a tap and a source. Whatever asks an index fails."""
+    folder = tmp_path / "wheels"
+    build_wheel(folder, "tiny-dependency", "1.0", scripts=["tap-of-the-dependency", "tiny-dependency"])
+    build_wheel(folder, "tap-tiny", "1.0", TAP, requires=["tiny-dependency"])
+    build_wheel(folder, "source-tiny", "1.0", SOURCE)
+    monkeypatch.setenv("UV_FIND_LINKS", str(folder))
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    return folder

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import shutil
 import sys
 import tempfile
@@ -22,7 +21,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import quote
 
 from smoll.connectors import uv
 from smoll.errors import LoadError
@@ -106,17 +104,19 @@ class _Wanted:
 
 
 @dataclass(frozen=True)
-class _Lock:
-    """A lock file: ``body`` is what uv wrote."""
+class Lock:
+    """A lock file: what it was made from, the oldest Python it holds for, and what uv wrote."""
 
     requirement: str
     python: str
     body: str
 
     def fits(self, wanted: _Wanted) -> bool:
+        """Whether it says what is to be installed for this."""
         return self.requirement == wanted.requirement and _numbers(self.python) <= _numbers(wanted.version)
 
     def version(self, package: str) -> str:
+        """The version of a package: that of an index, or the first digits of a commit; empty where it is not there."""
         found = re.search(
             rf"^{re.escape(package)}(?:\[[^]]*\])?\s*(?:==\s*([^\s;\\]+)|@\s*\S*@([^\s;#]+))", self.body, re.M
         )
@@ -144,11 +144,10 @@ def find_program(
     StateError
         The project's folder cannot be written.
     """
-    text, path = connector_of(source), _path(source)
-    layout = Layout(root)
+    text, path = connector_of(source), _path(source, root)
     if path is not None and not _is_manifest(source):
-        return _own_program(name, text, root / path, layout)
-    manifest = root / path if path is not None else None
+        return _own_program(name, text, path, Layout(root))
+    manifest = path
     if manifest is not None and not manifest.is_file():
         raise LoadError(f"{name}: there is no file {text}.", hint="The path is relative to the project's folder.")
     place = install(name, source, root, tell)
@@ -188,7 +187,7 @@ def install(
         The project's folder cannot be written.
     """
     wanted, layout = _wanted(name, source), Layout(root)
-    lock = read_lock(name, layout)
+    lock = parse_lock(lock_file(name, layout))
     if lock is not None and lock.fits(wanted) and not upgrade:
         place = _place(layout, wanted, lock.body)
         if _record(place) is not None:
@@ -216,12 +215,12 @@ def installation(name: str, source: ProgramBase, root: Path) -> Installation:
     LoadError
         What the source says its connector is can be none.
     """
-    text, path = connector_of(source), _path(source)
+    text, path = connector_of(source), _path(source, root)
     kind = "singer" if isinstance(source, SingerSource) else "airbyte"
     if path is not None and not _is_manifest(source):
-        return Installation(name, kind, text, "", "", (root / path).is_file())
+        return Installation(name, kind, text, "", "", path.is_file())
     wanted, layout = _wanted(name, source), Layout(root)
-    lock = read_lock(name, layout)
+    lock = parse_lock(lock_file(name, layout))
     if lock is None or not lock.fits(wanted):
         return Installation(name, kind, text, wanted.requirement, "", installed=False)
     place = _place(layout, wanted, lock.body)
@@ -236,9 +235,9 @@ def unused(sources: Mapping[str, object], root: Path) -> tuple[Path, ...]:
     for name, source in sources.items():
         if not isinstance(source, ProgramBase):
             continue
-        path = _path(source)
+        path = _path(source, root)
         if path is not None and not _is_manifest(source):
-            used.add(_own_place(layout, root / path))
+            used.add(_own_place(layout, path))
         elif (found := installation(name, source, root)).path is not None:
             used.add(found.path)
     if not layout.connectors.is_dir():
@@ -260,6 +259,11 @@ def is_broken(place: Path) -> bool:
     return (place / "venv").exists() and _record(place) is None
 
 
+def needs_environment(source: ProgramBase) -> bool:
+    """False for a program of the project's own."""
+    return _path(source, Path()) is None or _is_manifest(source)
+
+
 def connector_of(source: ProgramBase) -> str:
     """What the source says its connector is: ``tap`` or ``connector``."""
     assert isinstance(source, (SingerSource, AirbyteSource))
@@ -268,13 +272,13 @@ def connector_of(source: ProgramBase) -> str:
 
 def lock_file(name: str, layout: Layout) -> Path:
     """The lock file of a source."""
-    return layout.connector_locks / f"{quote(name, safe=' ')}.lock"
+    return layout.connector_locks / f"{name}.lock"
 
 
-def read_lock(name: str, layout: Layout) -> _Lock | None:
-    """The lock of a source. None where there is none, or it is not one of smoll's."""
+def parse_lock(file: Path) -> Lock | None:
+    """What a lock file says. None where there is none, or it is not one of smoll's."""
     try:
-        text = lock_file(name, layout).read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
     lines = text.splitlines()
@@ -282,22 +286,22 @@ def read_lock(name: str, layout: Layout) -> _Lock | None:
     body = "\n".join(line for line in lines if not line.startswith("#")).strip()
     if not body or "requirement" not in said or not re.fullmatch(r"[0-9.]+", said.get("python", "")):
         return None
-    return _Lock(said["requirement"], said["python"], f"{body}\n")
+    return Lock(said["requirement"], said["python"], f"{body}\n")
 
 
 # --- what a source names --------------------------------------------------------------------------------------------
 
 
-def _path(source: ProgramBase) -> str | None:
+def _path(source: ProgramBase, root: Path) -> Path | None:
     """The path that the source names, or None where it is a requirement."""
     text = connector_of(source)
     is_url = " @ " in text or _URL.search(text)
-    return text if "/" in text and not is_url else None
+    return root / text if "/" in text and not is_url else None
 
 
 def _is_manifest(source: ProgramBase) -> bool:
-    path = _path(source)
-    return isinstance(source, AirbyteSource) and path is not None and path.endswith((".yaml", ".yml"))
+    path = _path(source, Path())
+    return isinstance(source, AirbyteSource) and path is not None and path.suffix in (".yaml", ".yml")
 
 
 def _wanted(name: str, source: ProgramBase) -> _Wanted:
@@ -397,7 +401,7 @@ def _install(name: str, wanted: _Wanted, layout: Layout, tell: Callable[[str], N
     """While the lock is held: nobody else makes or removes an environment."""
     for leftover in layout.connectors.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    lock = read_lock(name, layout)
+    lock = parse_lock(lock_file(name, layout))
     with _scratch(layout) as scratch:
         body = lock.body if lock else ""
         if lock is None or not lock.fits(wanted) or upgrade:
@@ -412,13 +416,13 @@ def _install(name: str, wanted: _Wanted, layout: Layout, tell: Callable[[str], N
             scratch.rename(place)
     # Last: a lock that cannot be installed is not kept.
     if lock is None or lock.requirement != wanted.requirement or lock.body != body or not lock.fits(wanted):
-        head = _HEAD.format(name=shlex.quote(name), requirement=wanted.requirement, python=wanted.version)
+        head = _HEAD.format(name=name, requirement=wanted.requirement, python=wanted.version)
         layout.connector_locks.mkdir(exist_ok=True)
         write_atomically(lock_file(name, layout), head + body)
     return place
 
 
-def _why(lock: _Lock | None, wanted: _Wanted, file: Path, *, upgrade: bool) -> str:
+def _why(lock: Lock | None, wanted: _Wanted, file: Path, *, upgrade: bool) -> str:
     if lock is None or upgrade:
         return f"resolving {wanted.requirement}"
     if lock.requirement != wanted.requirement:
