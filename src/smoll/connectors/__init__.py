@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import cast
 
 from smoll.connector import Connector
-from smoll.connectors import dlt, files, rest, singer, sql
+from smoll.connectors import airbyte, dlt, files, rest, singer, sql
 
-_REGISTRY = {"dlt": dlt, "files": files, "rest": rest, "singer": singer, "sql": sql}
+_REGISTRY = {"airbyte": airbyte, "dlt": dlt, "files": files, "rest": rest, "singer": singer, "sql": sql}
 
 
 def connector_for(kind: str) -> Connector:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _OPTIONS = ("--catalog", "--properties", "--state", "--discover", "--about")
 _USUAL = ("--catalog", "--state", "--discover")
 _HELP_SECONDS = 120
+_FRESH = "fresh"
+"""Marks a catalog, and the plans made from it, that was asked for in this run: it need not be asked for again."""
 _METHODS = ("FULL_TABLE", "INCREMENTAL", "LOG_BASED")
 
 
@@ -140,7 +142,7 @@ def discover(
     try:
         program = find_program(name, source, root)
         catalog = read_kept(kept(program, "catalog", [plain(source.config), source.catalog]))
-        return _plans(name, source, catalog or _catalog_or_names(name, source, root))
+        return _plans(name, source, catalog or {**_catalog_or_names(name, source, root), _FRESH: True})
     except LoadError:
         if not known:
             raise
@@ -164,7 +166,8 @@ def _plans(name: str, source: SingerSource, catalog: Mapping[str, Any]) -> tuple
         raise LoadError(
             f"{name}: the tap has no stream {missing[0]!r}.", hint=f"It has: {', '.join(entries) or 'none'}."
         )
-    plans = tuple(_plan(name, source, entry) for stream, entry in entries.items() if chooses(source, stream))
+    fresh = _FRESH in catalog
+    plans = tuple(_plan(name, source, entry, fresh) for stream, entry in entries.items() if chooses(source, stream))
     if not plans:
         raise LoadError(
             f"{name}: `streams`, `select` and `exclude` leave no stream.",
@@ -177,7 +180,7 @@ def _id(entry: Mapping[str, Any]) -> str:
     return str(entry.get("tap_stream_id") or entry.get("stream") or "")
 
 
-def _plan(name: str, source: SingerSource, entry: Mapping[str, Any]) -> StreamPlan:
+def _plan(name: str, source: SingerSource, entry: Mapping[str, Any], fresh: bool = False) -> StreamPlan:
     """The plan of a stream: its options, and for what they leave out what the catalog says."""
     stream = _id(entry)
     ref = StreamRef(name, stream)
@@ -201,7 +204,7 @@ def _plan(name: str, source: SingerSource, entry: Mapping[str, Any]) -> StreamPl
             "cursor": options.cursor if mode in ("merge", "scd2") else None,
         }
     )
-    about = {"entry": entry, "method": method, "cursor": options.cursor, "full": method == "FULL_TABLE"}
+    about = {"method": method, "cursor": options.cursor, "full": method == "FULL_TABLE", _FRESH: fresh}
     return StreamPlan(**{**vars(plan_stream(source, ref, filled)), "about": about})
 
 
@@ -310,7 +313,9 @@ def extract_all(
     """
     name, first = plans[0].ref.source, readings[plans[0].ref]
     program = find_program(name, source, first.root, first.log)
-    catalog = _catalog_or_names(name, source, first.root)
+    asked = kept(program, "catalog", [plain(source.config), source.catalog])
+    fresh = read_kept(asked) if plans[0].about.get(_FRESH) else None
+    catalog = fresh or _catalog_or_names(name, source, first.root)
     plans = _as_cataloged(plans, name, source, catalog)
     by_stream = {plan.ref.stream: plan for plan in plans}
     entries = [_selected(entry, by_stream.get(_id(entry)), source) for entry in catalog["streams"]]

@@ -172,9 +172,13 @@ class SingerReader:
         self._segments.pop(name)
         self._begin(name, stream, before.declared)
 
-    def finish(self) -> Mapping[str, LoadError]:
-        """The tap has ended well: all that it sent counts."""
+    def failed(self) -> Mapping[str, LoadError]:
+        """A tap fails as a whole."""
         return {}
+
+    def is_done(self, stream: str) -> bool:
+        """A tap does not say so."""
+        return False
 
     def failure(self) -> str:
         """A tap says on stderr alone why it failed."""
@@ -185,11 +189,14 @@ class SingerReader:
         notes = []
         if times := self._changed.get(stream):
             notes.append(f"the tap changed its schema {times} time{'' if times == 1 else 's'} while it was read")
+        if self._unwanted and stream == next(iter(self._wanted.values())):
+            names = ", ".join(sorted(self._unwanted))
+            notes.append(f"{sum(self._unwanted.values()):,} records of streams that were not asked for: {names}")
         return notes
 
-    def unwanted(self) -> Mapping[str, int]:
-        """How many records came of streams that nobody wants, by name."""
-        return self._unwanted
+    def expected(self, stream: str, rows: int, size: int) -> int | None:
+        """A tap does not say how much there is."""
+        return None
 
     def is_complete(self, stream: str) -> bool:
         """True where the tap activated a new version of the table: its records are all there are."""

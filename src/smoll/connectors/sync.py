@@ -53,8 +53,12 @@ class Reader(Protocol):
         """Take lines of its output. Raises LoadError where they are no messages of the protocol."""
         ...
 
-    def finish(self) -> Mapping[str, LoadError]:
-        """The connector has ended well: save its last state. Returns the streams that failed by themselves."""
+    def failed(self) -> Mapping[str, LoadError]:
+        """The streams that failed by themselves, by the connector's own words."""
+        ...
+
+    def is_done(self, stream: str) -> bool:
+        """True where the connector said that the stream is read whole."""
         ...
 
     def failure(self) -> str:
@@ -63,6 +67,10 @@ class Reader(Protocol):
 
     def notes(self, stream: str) -> Sequence[str]:
         """What people should know of a stream."""
+        ...
+
+    def expected(self, stream: str, rows: int, size: int) -> int | None:
+        """How many bytes the stream will have, where so much came already; None where nobody knows."""
         ...
 
     def is_complete(self, stream: str) -> bool:
@@ -264,25 +272,26 @@ def _run(
                 journal.flush()
                 if time.monotonic() - told > _SECONDS_BETWEEN_NEWS:
                     told = time.monotonic()
-                    _tell_progress(journal, plans, readings)
-            if output.code != 0:
+                    _tell_progress(journal, reader, readings)
+            failed = reader.failed()
+            others = [plan.ref.stream for plan in plans if plan.ref.stream not in failed]
+            if output.code != 0 and not (failed and others and all(map(reader.is_done, others))):
                 raise LoadError(_ending(name, session, output, reader))
-            failed = reader.finish()
     except LoadError as error:
-        raise LoadError(session.hide(error.message), hint=session.hide(error.hint) or _kept(journal)) from error
+        hint = " ".join(filter(None, [session.hide(error.hint), _kept(journal)]))
+        raise LoadError(session.hide(error.message), hint=hint) from error
     finally:
         session.after()
     journal.save(journal.state, force=True)
     return reader, failed
 
 
-def _tell_progress(journal: Journal, plans: Sequence[StreamPlan], readings: Mapping[StreamRef, Reading]) -> None:
-    sizes: dict[str, int] = {}
-    for segment in journal.segments:
-        sizes[segment.stream] = sizes.get(segment.stream, 0) + segment.size
-    for plan in plans:
-        if plan.ref in readings and (size := sizes.get(plan.ref.stream)):
-            readings[plan.ref].progress(size, None)
+def _tell_progress(journal: Journal, reader: Reader, readings: Mapping[StreamRef, Reading]) -> None:
+    for ref, reading in readings.items():
+        own = [segment for segment in journal.segments if segment.stream == ref.stream]
+        if size := sum(segment.size for segment in own):
+            rows = sum(segment.rows or 0 for segment in own)
+            reading.progress(size, reader.expected(ref.stream, rows, size))
 
 
 def _ending(name: str, session: Session, output: Output, reader: Reader) -> str:
