@@ -32,7 +32,9 @@ CATALOG = {"streams": [
 
 
 def main():
-    if "--about" in sys.argv:
+    if "--help" in sys.argv:
+        print("tap-tiny [--config FILE] [--catalog FILE] [--state FILE] [--discover] [--about] [--format json]")
+    elif "--about" in sys.argv:
         print(json.dumps({"name": "tap-tiny", "settings": SETTINGS}))
     elif "--discover" in sys.argv:
         print(json.dumps(CATALOG))

@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from smoll import doctor
+    from smoll.adding import add_source
     from smoll.api import Project, connect, open_project
     from smoll.model import RunResult
     from smoll.scaffold import init_project
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Project": "smoll.api",
     "RunResult": "smoll.model",
+    "add_source": "smoll.adding",
     "connect": "smoll.api",
     "init_project": "smoll.scaffold",
     "open_project": "smoll.api",
 }
-__all__ = ["Project", "RunResult", "__version__", "connect", "doctor", "init_project", "open_project"]
+__all__ = ["Project", "RunResult", "__version__", "add_source", "connect", "doctor", "init_project", "open_project"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +19,20 @@ from smoll.accounts import (
     set_cursor,
     set_state,
 )
+from smoll.adding import Added, add_source
 from smoll.errors import ReleaseError, UsageError
 from smoll.events import Listener
 from smoll.examine import examine_project
 from smoll.model import Finding, ReleaseEntry, RunResult, Status
+from smoll.programs import (
+    ConnectorSpec,
+    Discovery,
+    InstallResult,
+    discover_streams,
+    install_connectors,
+    list_connectors,
+    read_connector_spec,
+)
 from smoll.project import ProjectConfig, find_root, load_config
 from smoll.run import Request, run_project
 from smoll.staging import StagingResult, generate_staging
@@ -33,6 +43,10 @@ from smoll.warehouse import connect_reader, engine_settings
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+    from smoll.connectors.environment import Installation
+
+__all__ = ["Project", "add_source", "connect", "open_project"]
 
 
 def open_project(path: str | Path | None = None) -> Project:
@@ -112,6 +126,70 @@ class Project:
     def check(self) -> tuple[Finding, ...]:
         """Reach every source and parse the dbt project; load, build and release nothing."""
         return examine_project(self.config)
+
+    def connectors(self) -> tuple[Installation, ...]:
+        """The connectors of singer and airbyte sources: what is locked, and whether it is installed."""
+        return list_connectors(self.config)
+
+    def install_connectors(
+        self, *names: str, upgrade: bool = False, tell: Callable[[str], None] = lambda line: None
+    ) -> InstallResult:
+        """Install the connectors of these sources; of all without a name, and then remove what no source uses any more.
+
+        Parameters
+        ----------
+        upgrade
+            Look for newer versions, within what ``smoll.yml`` asks for.
+        tell
+            Gets one line for people where something takes time.
+
+        Raises
+        ------
+        UsageError
+            A name is no source that a connector extracts.
+        LoadError
+            A connector cannot be resolved or installed.
+        """
+        return install_connectors(self.config, names, upgrade=upgrade, tell=tell)
+
+    def discover(self, source: str, *, tell: Callable[[str], None] = lambda line: None) -> Discovery:
+        """Ask the connector of a source for its streams.
+
+        Raises
+        ------
+        UsageError
+            The name is no source that a connector extracts.
+        LoadError
+            The connector cannot be installed, or fails.
+        """
+        return discover_streams(self.config, source, tell)
+
+    def connector_spec(self, source: str, *, tell: Callable[[str], None] = lambda line: None) -> ConnectorSpec:
+        """Ask the connector of a source for its settings.
+
+        Raises
+        ------
+        UsageError
+            The name is no source that a connector extracts.
+        LoadError
+            The connector cannot be installed, or does not say.
+        """
+        return read_connector_spec(self.config, source, tell)
+
+    def add_source(
+        self,
+        kind: str,
+        name: str,
+        *,
+        paths: Sequence[str] = (),
+        tell: Callable[[str], None] = lambda line: None,
+        **options: str | None,
+    ) -> Added:
+        """Write a commented block for a new source into ``smoll.yml``; open the project again to have it.
+
+        Parameters are those of `smoll.add_source`, and so is what it raises.
+        """
+        return add_source(kind, name, self.config.root, paths=paths, tell=tell, **options)
 
     def generate_staging(self, *names: str) -> StagingResult:
         """Write staging models, docs and tests for loaded streams (SOURCE or SOURCE.STREAM) into the dbt project.

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def examine(project_root: Path | None) -> tuple[Finding, ...]:
         The project's folder, whose disk is looked at; None: the current folder's.
     """
     machine = (_python(), _platform(), _disk(project_root), _memory())
-    return (*machine, *_engines(), *_extras(), _writable(project_root))
+    return (*machine, *_engines(), *_extras(), _writable(project_root), *_connectors(project_root))
 
 
 def versions() -> dict[str, str]:
@@ -154,6 +155,8 @@ def _extras() -> list[Finding]:
 def _extra(name: str, distribution: str, purpose: str) -> Finding:
     version, command = _version(distribution), f'pip install "smoll[{name}]"'
     topic = f"extra {name}"
+    if version is None and distribution == "uv" and (found := shutil.which("uv")):
+        return Finding(topic, "ok", f"uv is {found}, for {purpose}")
     if version is None:
         return Finding(topic, "note", f"not installed; needed for {purpose}", command)
     # DuckDB loads an extension only into the very version that it was built for.
@@ -161,3 +164,30 @@ def _extra(name: str, distribution: str, purpose: str) -> Finding:
         misfit = f"{distribution} {version} does not fit duckdb {_version('duckdb')}"
         return Finding(topic, "error", misfit, command)
     return Finding(topic, "ok", f"{version}, for {purpose}")
+
+
+def _connectors(root: Path | None) -> Iterator[Finding]:
+    """The environments of connectors. A project whose configuration is wrong has other worries."""
+    from smoll.connectors import environment
+    from smoll.errors import SmollError
+    from smoll.project import ProgramBase, load_config
+
+    topic, mend = "connectors", "smoll connectors install"
+    try:
+        sources = load_config(root).sources if root is not None else {}
+        programs = {name: source for name, source in sources.items() if isinstance(source, ProgramBase)}
+        found = [environment.installation(name, source, root) for name, source in programs.items() if root is not None]
+        unused = environment.unused(sources, root) if root is not None else ()
+    except SmollError:
+        return
+    needed = [each for each in found if each.requirement]
+    installed = {each.path: each.bytes for each in needed if each.installed}
+    if installed:
+        yield Finding(topic, "ok", f"{len(installed)} installed, {sum(installed.values()) / 1e6:,.0f} MB")
+    for each in needed:
+        if each.path is not None and environment.is_broken(each.path):
+            yield Finding(topic, "note", f"{each.name}: {each.path.name} is broken; the next run makes it anew", mend)
+        elif not each.installed:
+            yield Finding(topic, "note", f"{each.name} is not installed; the next run does it", mend)
+    if unused:
+        yield Finding(topic, "note", f"{len(unused)} that no source uses", f"{mend} (without a name) removes them")

@@ -21,7 +21,7 @@ from smoll.cli.context import Invocation
 
 # In the order in which a newcomer meets them.
 COMMANDS = (
-    *("init", "run", "sql", "status", "generate", "rejects", "state", "check"),
+    *("init", "add", "run", "sql", "status", "generate", "rejects", "state", "check", "connectors"),
     *("runs", "releases", "release", "rollback", "doctor"),
 )
 
