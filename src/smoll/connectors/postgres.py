@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from smoll.connector import Part, PartColumn, StreamPlan
+from smoll.connector import Part, PartColumn, Reading, StreamPlan
+from smoll.connectors.database import Column, Database, Relation, select
 from smoll.errors import LoadError
 from smoll.model import literal, quote
-from smoll.warehouse import load_extension
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from smoll.project import SqlSource
 
+EXTENSION = ("postgres_scanner", "postgres")
+QUERY = "postgres_query({}, {})"
+DRIVERS = ("psycopg", "psycopg2", "pg8000")
+SETUP = (
+    "SET datestyle = 'ISO'",
+    "SET intervalstyle = 'postgres'",
+    "SET TIME ZONE 'UTC'",
+    "SET extra_float_digits = 1",
+)
+SNAPSHOT = True
 _CONNECT_SECONDS = 10
 _DUCKDB_NAMES = {
     "boolean": "BOOLEAN",
@@ -38,7 +50,7 @@ _DUCKDB_NAMES = {
 """Types that the scanner hands over exactly. Arrays and json go as JSON, the rest as text."""
 
 _CATALOG = """
-SELECT a.attname AS name, format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid), NULL) AS kind,
+SELECT a.attname::text AS name, format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid), NULL) AS kind,
   CASE WHEN a.atttypid = 1700 AND a.atttypmod >= 4 THEN (a.atttypmod - 4) >> 16 END AS precision,
   CASE WHEN a.atttypid = 1700 AND a.atttypmod >= 4 THEN (a.atttypmod - 4) & 65535 END AS scale
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -48,76 +60,116 @@ WHERE n.nspname = {schema} AND c.relname = {table} AND a.attnum > 0 AND NOT a.at
 ORDER BY a.attnum"""
 
 _TABLES = """
-SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = {schema} AND c.relkind IN ('r', 'v', 'm', 'p', 'f') AND NOT c.relispartition
 ORDER BY c.relname"""
+
+_PRIMARY_KEY = """
+SELECT a.attname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN LATERAL unnest(i.indkey::int[]) WITH ORDINALITY k(number, place) ON true
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
+WHERE n.nspname = {schema} AND c.relname = {table} AND i.indisprimary
+ORDER BY k.place"""
 
 
 def attach(alias: str, source: SqlSource, root: Path, connection: DuckDBPyConnection) -> None:
     """Attach the database read-only. One DuckDB transaction then sees one snapshot of it."""
-    load_extension(connection, "postgres_scanner", "postgres")
     url = source.url.get_secret_value()
     if "connect_timeout" not in url:
         url += f"{'&' if '?' in url else '?'}connect_timeout={_CONNECT_SECONDS}"
     connection.execute(f"ATTACH {literal(url)} AS {quote(alias)} (TYPE postgres, READ_ONLY)")
 
 
-def describe(source: SqlSource) -> str:
+def place(source: SqlSource, root: Path) -> str:
     """The database without user and password, for messages."""
     url = urlsplit(source.url.get_secret_value())
-    place = f"{url.hostname or 'localhost'}:{url.port or 5432}{url.path}"
-    return f"the Postgres database {place} (schema {source.source_schema})"
+    where = f"{url.hostname or 'localhost'}:{url.port or 5432}{url.path}"
+    return f"the Postgres database {where} (schema {source.source_schema})"
 
 
-def tables(alias: str, source: SqlSource, connection: DuckDBPyConnection) -> list[str]:
+def tables(database: Database) -> list[str]:
     """Tables, views and partitioned tables of the source's schema; partitions come with their parent."""
-    sql = _TABLES.format(schema=literal(source.source_schema))
-    return [row[0] for row in _query(alias, sql, connection)]
+    return [row[0] for row in database.rows(_TABLES.format(schema=literal(database.source.source_schema)))]
 
 
-def columns(table: str, source: SqlSource, alias: str, connection: DuckDBPyConnection) -> tuple[PartColumn, ...]:
-    """A table's columns as they will be read; empty where there is no such table."""
-    sql = _CATALOG.format(schema=literal(source.source_schema), table=literal(table))
-    return tuple(_column(*row) for row in _query(alias, sql, connection))
+def table_sql(table: str, database: Database) -> str:
+    """A table of the source's schema."""
+    return f"{quote(database.source.source_schema)}.{quote(table)}"
 
 
-def part(
-    table: str,
-    columns: tuple[PartColumn, ...],
-    where: str,
-    source: SqlSource,
-    alias: str,
-    connection: DuckDBPyConnection,
-) -> Part:
-    """One SELECT, run by Postgres itself. `where` is SQL that both databases understand."""
-    names = ", ".join(_read_sql(column) for column in columns)
-    sql = f"SELECT {names} FROM {quote(source.source_schema)}.{quote(table)}{where}"
-    return Part(f"SELECT * FROM postgres_query({literal(alias)}, {literal(sql)})", columns, table)
+def identifier(name: str, database: Database) -> str:
+    """A name, quoted."""
+    return quote(name)
 
 
-def count(table: str, where: str, source: SqlSource, alias: str, connection: DuckDBPyConnection) -> int:
-    """How many rows Postgres has, in the snapshot of the transaction."""
-    sql = f"SELECT count(*) FROM {quote(source.source_schema)}.{quote(table)}{where}"
-    row = connection.execute(f"SELECT * FROM postgres_query({literal(alias)}, {literal(sql)})").fetchone()
-    return int(row[0]) if row else 0
+def columns(relation: Relation, database: Database) -> list[Column]:
+    """The columns of a table, from the catalog; those of a query, from the types that Postgres gives it."""
+    if relation.is_query:
+        return [_column(name, kind, None, None, database) for name, kind in _query_types(relation, database)]
+    sql = _CATALOG.format(schema=literal(database.source.source_schema), table=literal(relation.name))
+    return [_column(row[0], row[1], row[2], row[3], database) for row in database.rows(sql)]
 
 
-def cursor_column(plan: StreamPlan, column: PartColumn, alias: str, connection: DuckDBPyConnection) -> PartColumn:
+def primary_key(table: str, database: Database) -> tuple[str, ...]:
+    """The columns of the primary key."""
+    sql = _PRIMARY_KEY.format(schema=literal(database.source.source_schema), table=literal(table))
+    return tuple(row[0] for row in database.rows(sql))
+
+
+def part(relation: Relation, columns: Sequence[Column], where: str, database: Database, reading: Reading) -> Part:
+    """One SELECT, run by Postgres itself."""
+    sql = select(columns, relation, where, database, sys.modules[__name__])
+    return database.part(sql, columns, relation.name, reading)
+
+
+def cursor_column(plan: StreamPlan, column: Column, relation: Relation, database: Database) -> Column:
     """A text cursor is refused: Postgres may order text otherwise than DuckDB, and rows would be lost."""
-    if column.type in ("VARCHAR", "JSON", "BLOB", "BOOLEAN"):
+    if column.part.type in ("VARCHAR", "JSON", "BLOB", "BOOLEAN"):
         raise LoadError(
-            f"{plan.ref}: the cursor {column.name!r} is a column of type {column.type}.",
+            f"{plan.ref}: the cursor {column.name!r} is a column of type {column.part.type}.",
             hint="A cursor must be a number, a date or a timestamp.",
         )
     return column
 
 
-def cursor_literal(column: PartColumn, value: str) -> str:
+def cursor_literal(column: PartColumn, value: str, database: Database) -> str:
     """The stored cursor as SQL: Postgres gives the text the column's own type."""
     return literal(value)
 
 
-def _column(name: str, kind: str, precision: int | None, scale: int | None) -> PartColumn:
+def _query_types(relation: Relation, database: Database) -> list[tuple[str, str]]:
+    """The columns of a query with their types. Postgres is asked by a join that finds no row, so it runs nothing."""
+    names = [name for name, _ in database.describe(relation)]
+    if not names:
+        return []
+    asked = ", ".join(f"pg_typeof(q.{quote(name)})::oid::bigint AS {quote(name)}" for name in names)
+    oids = database.rows(f"SELECT {asked} FROM (SELECT 1) AS one LEFT JOIN {relation.sql} ON false")[0]
+    listed = ", ".join(str(int(oid)) for oid in oids)
+    sql = (
+        "SELECT t.oid::bigint AS oid, format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL) AS kind "
+        f"FROM pg_type t WHERE t.oid IN ({listed})"
+    )
+    kinds = {int(row[0]): row[1] for row in database.rows(sql)}
+    return [(name, kinds[int(oid)]) for name, oid in zip(names, oids, strict=True)]
+
+
+def _column(name: str, kind: str, precision: int | None, scale: int | None, database: Database) -> Column:
+    """How a column is read. Arrays become JSON, whatever their dimensions; what has no type in DuckDB becomes text."""
+    part, own = _part_column(name, kind, precision, scale), quote(name)
+    if part.type == "JSON":
+        return Column(part, f"to_json({own})::text")
+    if part.type is None or part.type == "VARCHAR":
+        return Column(part, f"{own}::text")
+    if not database.texts:
+        return Column(part, own)
+    if part.type == "BLOB":
+        return Column(part, f"encode({own}, 'hex')", "unhex({0})")
+    # DuckDB knows a year before Christ by brackets.
+    return Column(part, f"{own}::text", f"CAST(replace({{0}}, ' BC', ' (BC)') AS {part.type})")
+
+
+def _part_column(name: str, kind: str, precision: int | None, scale: int | None) -> PartColumn:
     if kind == "numeric":
         if precision is not None and scale is not None and precision <= 38 and 0 <= scale <= precision:
             return PartColumn(name, f"DECIMAL({precision},{scale})")
@@ -127,18 +179,3 @@ def _column(name: str, kind: str, precision: int | None, scale: int | None) -> P
     if kind in ("json", "jsonb") or kind.endswith("[]"):
         return PartColumn(name, "JSON")
     return PartColumn(name, "VARCHAR")
-
-
-def _read_sql(column: PartColumn) -> str:
-    """Server-side SQL of one column. Arrays become JSON, whatever their dimensions; what has no DuckDB type, text."""
-    name = quote(column.name)
-    if column.type == "JSON":
-        return f"to_json({name})::text AS {name}"
-    if column.type is None or column.type == "VARCHAR":
-        return f"{name}::text AS {name}"
-    return name
-
-
-def _query(alias: str, sql: str, connection: DuckDBPyConnection) -> list[tuple[str, str, int | None, int | None]]:
-    statement = f"SELECT * FROM postgres_query({literal(alias)}, {literal(sql)})"
-    return connection.execute(statement).fetchall()

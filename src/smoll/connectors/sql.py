@@ -1,115 +1,265 @@
-"""Databases: Postgres and SQLite, through DuckDB's scanners.
+"""Databases: Postgres, MySQL and SQLite by DuckDB's scanners, those and any other by SQLAlchemy.
 
-What differs between databases (the catalog, how a column is read without loss) lies in `postgres` and
-`sqlite`; cursors and stream lists are the same for all and lie here.
+What differs between databases (the catalog, how a column is read without loss) lies in `postgres`, `mysql`, `sqlite`
+and `any_database`, the way to them in `database`; cursors and lists of streams are the same for all and lie here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
-from smoll.connector import Extract, PartColumn, Reading, StreamPlan, is_numeric, plan_stream
-from smoll.connectors import postgres, sqlite
+from smoll.connector import Extract, Part, PartColumn, Reading, StreamPlan, is_numeric, plan_stream
+from smoll.connectors import any_database, mysql, postgres, sqlite
+from smoll.connectors.database import Column, Database, Dialect, Relation, Scanned
 from smoll.errors import LoadError
 from smoll.model import StreamRef, literal, quote
-from smoll.project import EVERY
+from smoll.project.common import EVERY, KEYED
+from smoll.project.sql import is_pattern
+from smoll.warehouse import load_extension
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-    from smoll.project import SqlSource
+    from smoll.project import SqlSource, SqlStream
 
 
 _TIMES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
+_DIALECTS = {"postgres": postgres, "mysql": mysql, "sqlite": sqlite}
+_numbers = itertools.count(1)
+_BY_SQLALCHEMY = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql", "sqlite": "sqlite"}
 
 
-def _dialect(source: SqlSource) -> Any:
-    return sqlite if source.url.get_secret_value().startswith("sqlite") else postgres
+@dataclass(frozen=True)
+class _Open:
+    """A database that is connected, as long as the ``with`` block of `attach` lasts."""
+
+    dialect: Dialect
+    database: Database
+    place: str
+    close: Callable[[], None]
+    notes: tuple[str, ...] = ()
+    tables: list[str] = field(default_factory=list)
+
+
+_opened: dict[tuple[int, str], _Open] = {}
+"""By DuckDB's connection, which one thread uses, and the source's name."""
 
 
 def discover(
     name: str, source: SqlSource, root: Path, connection: DuckDBPyConnection, known: Sequence[str] = ()
 ) -> tuple[StreamPlan, ...]:
-    """Return the named streams; where ``"*"`` is among them, every other table of the database too.
+    """Return the named streams, and for ``"*"`` and patterns the tables of the database that they stand for.
 
-    Where the database cannot be reached, the tables of earlier runs are taken: a run that loads nothing from it
-    goes on, one that does says why it cannot.
+    The catalog is asked for those, and for the primary keys of streams that are merged and have no `key`. Where the
+    database cannot be reached, the tables of earlier runs are taken: a run that loads nothing from it goes on, one
+    that does says why it cannot.
     """
-    chosen = {stream: options for stream, options in source.streams.items() if stream != EVERY}
-    if EVERY in source.streams:
+    chosen = {stream: options for stream, options in source.streams.items() if not is_pattern(stream)}
+    keyless = any(options.mode in KEYED and not options.key for options in source.streams.values())
+    keys: dict[str, tuple[str, ...]] = {}
+    if keyless or len(chosen) < len(source.streams):
         try:
             with attach(name, source, root, connection):
-                tables = _tables(name, source, connection)
+                chosen = _chosen(source, _tables(name, connection))
+                keys = _primary_keys(name, chosen, connection)
         except LoadError:
             if not known:
                 raise
-            tables = known
-        chosen |= {table: source.streams[EVERY] for table in tables if table not in chosen}
+            chosen = _chosen(source, known)
     return tuple(
-        plan_stream(source, StreamRef(name, stream), options, by_cursor=options.cursor is not None)
+        replace(
+            plan_stream(source, StreamRef(name, stream), options, by_cursor=options.cursor is not None),
+            key=options.key or keys.get(stream, ()),
+        )
         for stream, options in chosen.items()
     )
 
 
-def _tables(name: str, source: SqlSource, connection: DuckDBPyConnection) -> Sequence[str]:
-    import duckdb
+def _chosen(source: SqlSource, tables: Sequence[str]) -> dict[str, SqlStream]:
+    """The named streams, and the tables that a pattern stands for. A table that is called like a pattern is named."""
+    there = set(tables)
+    chosen = {name: options for name, options in source.streams.items() if not is_pattern(name) or name in there}
+    for table in tables:
+        options = source.options_of(table)
+        if options is not None and table not in chosen:
+            chosen[table] = options
+    return chosen
 
-    dialect = _dialect(source)
-    try:
-        found: Sequence[str] = dialect.tables(alias(name), source, connection)
-    except duckdb.Error as error:
-        text = str(error).splitlines()[0]
-        raise LoadError(f"{name}: cannot list the tables of {dialect.describe(source)}: {text}") from error
-    return found
+
+def _primary_keys(
+    name: str, chosen: Mapping[str, SqlStream], connection: DuckDBPyConnection
+) -> dict[str, tuple[str, ...]]:
+    """The primary keys of the streams that need one and name none."""
+    opened = _opened[id(connection), name]
+    keyless = [stream for stream, each in chosen.items() if each.mode in KEYED and not each.key and not each.query]
+    with _explaining(name, opened, "cannot read the catalog of"):
+        return {stream: opened.dialect.primary_key(stream, opened.database) for stream in keyless}
+
+
+def _tables(name: str, connection: DuckDBPyConnection) -> Sequence[str]:
+    opened = _opened[id(connection), name]
+    if not opened.tables:
+        with _explaining(name, opened, "cannot list the tables of"):
+            opened.tables.extend(opened.dialect.tables(opened.database))
+    return opened.tables
 
 
 @contextmanager
 def attach(name: str, source: SqlSource, root: Path, connection: DuckDBPyConnection) -> Iterator[None]:
-    """Attach the database read-only, under `alias`, for the length of the block.
+    """Connect to the database, read-only, for the length of the block.
 
     Raises
     ------
     LoadError
         The server is down, the password is wrong, the file is missing. The URL is not in the message.
     """
-    import duckdb
-
-    dialect = _dialect(source)
-    try:
-        dialect.attach(alias(name), source, root, connection)
-    except duckdb.Error as error:
-        secret = source.url.get_secret_value()
-        text = str(error).replace(secret, "the url").splitlines()[0]
-        text = text.split("failed: ", 1)[-1] if "failed: " in text else text
-        raise LoadError(
-            f"{name}: cannot connect to {dialect.describe(source)}: {text}",
-            hint="Check that it is running and reachable, and the user and password in `url`.",
-        ) from error
+    opened = _open(name, source, root, connection)
+    _opened[id(connection), name] = opened
     try:
         yield
     finally:
-        connection.execute(f"DETACH DATABASE IF EXISTS {quote(alias(name))}")
+        del _opened[id(connection), name]
+        opened.close()
 
 
-def alias(name: str) -> str:
-    """The name under which a source's database is attached."""
-    return f"__source_{name}"
+def _open(name: str, source: SqlSource, root: Path, connection: DuckDBPyConnection) -> _Open:
+    kind = source.scanner
+    if kind is None:
+        backend = source.url.get_secret_value().partition("+")[0]
+        known = _BY_SQLALCHEMY.get(backend)
+        dialect = cast(Dialect, _DIALECTS[known] if known else any_database)
+        notes = (f"read by SQLAlchemy, as its URL says; by {backend}:// it is faster",) if known else ()
+        return _connect(name, source, root, connection, dialect, None, notes)
+    dialect = cast(Dialect, _DIALECTS[kind])
+    try:
+        load_extension(connection, *dialect.EXTENSION)
+    except LoadError as error:
+        driver = any_database.driver_for(kind, dialect)
+        if driver is None:
+            drivers = " or ".join(dialect.DRIVERS)
+            hint = f"{error.hint} Or, slower: pip install 'smoll[sqlalchemy]', and the driver {drivers}."
+            raise LoadError(f"{name}: {error.message}", hint=hint) from error
+        slower = f"DuckDB's extension is missing, so it was read by SQLAlchemy, slower; {error.hint}"
+        return _connect(name, source, root, connection, dialect, driver, (slower,))
+    return _attach(name, source, root, connection, dialect)
+
+
+def _attach(name: str, source: SqlSource, root: Path, connection: DuckDBPyConnection, dialect: Dialect) -> _Open:
+    """Attach the database to DuckDB: under a name for each connection, since several load side by side."""
+    import duckdb
+
+    alias = f"__source_{name}_{next(_numbers)}"
+    place = dialect.place(source, root)
+    try:
+        dialect.attach(alias, source, root, connection)
+    except duckdb.Error as error:
+        text = any_database.clean(source, error)
+        for noise in ("failed: ", 'with parameters "": '):
+            text = text.split(noise, 1)[-1]
+        raise _unreachable(name, place, text) from error
+    database = Scanned(source, connection, alias, dialect.QUERY, dialect.SNAPSHOT)
+    return _Open(dialect, database, place, lambda: _detach(connection, alias))
+
+
+def _detach(connection: DuckDBPyConnection, alias: str) -> None:
+    connection.execute(f"DETACH DATABASE IF EXISTS {quote(alias)}")
+
+
+def _connect(
+    name: str,
+    source: SqlSource,
+    root: Path,
+    connection: DuckDBPyConnection,
+    dialect: Dialect,
+    driver: str | None,
+    notes: tuple[str, ...],
+) -> _Open:
+    place = dialect.place(source, root)
+    try:
+        database = any_database.connect(source, root, connection, driver, dialect)
+    except LoadError as error:
+        raise LoadError(f"{name}: {error.message}", hint=error.hint) from error
+    except Exception as error:  # of whatever driver
+        raise _unreachable(name, place, any_database.told(source, error)) from error
+    return _Open(dialect, database, place, database.session.close, notes)
+
+
+def _unreachable(name: str, place: str, text: str) -> LoadError:
+    return LoadError(
+        f"{name}: cannot connect to {place}: {text}",
+        hint="Check that it is running and reachable, and the user and password in `url`.",
+    )
+
+
+@contextmanager
+def _explaining(what: object, opened: _Open, failed: str) -> Iterator[None]:
+    """Turn an error of the database into one for people."""
+    try:
+        yield
+    except Exception as error:
+        if not opened.database.is_own(error):
+            raise
+        raise LoadError(f"{what}: {failed} {opened.place}: {opened.database.explain(error)}") from error
 
 
 def check(name: str, source: SqlSource, root: Path, connection: DuckDBPyConnection) -> str:
-    """Connect, and find every named table."""
+    """Connect, find every named table, have the queries prepared, and look for the keys that merging needs."""
     with attach(name, source, root, connection):
-        tables = set(_tables(name, source, connection))
-    missing = [stream for stream in source.streams if stream != EVERY and stream not in tables]
-    if missing:
-        raise _no_table(StreamRef(name, missing[0]), source)
-    return f"connected to {_dialect(source).describe(source)}, {len(tables)} tables"
+        opened, tables = _opened[id(connection), name], _tables(name, connection)
+        chosen = _chosen(source, tables)
+        for stream, options in chosen.items():
+            ref = StreamRef(name, stream)
+            if options.query is not None:
+                _columns(ref, options, opened)
+            elif stream not in tables:
+                raise _no_table(ref, opened.place)
+        for pattern in source.streams:
+            if is_pattern(pattern) and pattern != EVERY and not any(fnmatchcase(table, pattern) for table in tables):
+                raise LoadError(
+                    f"{name}: no table of {opened.place} fits {pattern!r}.", hint="Mend it in smoll.yml, or remove it."
+                )
+        keys = _primary_keys(name, chosen, connection)
+        for stream, key in keys.items():
+            if not key:
+                raise _no_key(StreamRef(name, stream), chosen[stream].mode)
+    told = "; ".join(f"{stream} is merged by {', '.join(key)}" for stream, key in keys.items())
+    return f"connected to {opened.place}, {len(tables)} tables{f'; {told}' if told else ''}"
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def is_snapshot(name: str, source: SqlSource, connection: DuckDBPyConnection) -> bool:
+    """Whether all streams of the source are read from one snapshot, and so loaded together. It is attached."""
+    return source.snapshot and _opened[id(connection), name].database.snapshot
+
+
+def is_parallel(source: SqlSource) -> bool:
+    """Whether streams of the source may be loaded side by side."""
+    return not source.snapshot
+
+
+def extract_all(
+    plans: Sequence[StreamPlan], source: SqlSource, readings: Mapping[StreamRef, Reading]
+) -> Mapping[StreamRef, tuple[StreamPlan, Extract]]:
+    """Extract several streams from one snapshot, in sequence."""
+    reading = readings[plans[0].ref]
+    opened = _opened[id(reading.connection), plans[0].ref.source]
+    with _explaining(plans[0].ref.source, opened, "cannot read"):
+        opened.database.begin()
+    found = {plan.ref: (plan, _extract(plan, opened, readings[plan.ref])) for plan in plans}
+    if opened.notes:
+        first = plans[0].ref
+        found[first] = (plans[0], replace(found[first][1], notes=(*found[first][1].notes, *opened.notes)))
+    return found
 
 
 def extract(plan: StreamPlan, source: SqlSource, reading: Reading) -> Extract:
@@ -118,64 +268,140 @@ def extract(plan: StreamPlan, source: SqlSource, reading: Reading) -> Extract:
     Rows equal to the cursor are read again, because others with the same value may have come since; the load
     does not double them.
     """
-    import duckdb
+    opened = _opened[id(reading.connection), plan.ref.source]
+    with _explaining(plan.ref, opened, "cannot read"):
+        opened.database.begin()
+    found = _extract(plan, opened, reading)
+    return replace(found, notes=(*found.notes, *opened.notes))
 
-    dialect, connection = _dialect(source), reading.connection
-    try:
-        columns = dialect.columns(plan.ref.stream, source, alias(plan.ref.source), connection)
-        if not columns:
-            raise _no_table(plan.ref, source)
-        columns, bounds = _bounds(plan, columns, reading, dialect)
-        part = dialect.part(plan.ref.stream, columns, bounds.where, source, alias(plan.ref.source), connection)
-    except duckdb.Error as error:
-        raise _explain(plan, source, error) from error
-    part = replace(
-        part, label=str(plan.ref), records=lambda: partial(_count, plan, dialect, bounds.where, source, connection)
-    )
-    complete = not bounds.where
+
+def _extract(plan: StreamPlan, opened: _Open, reading: Reading) -> Extract:
+    with _explaining(plan.ref, opened, "cannot read"):
+        return _extract_part(plan, opened, reading)
+
+
+def _extract_part(plan: StreamPlan, opened: _Open, reading: Reading) -> Extract:
+    dialect, database, options = opened.dialect, opened.database, plan.options
+    if plan.mode in KEYED and not plan.key:
+        raise _no_key(plan.ref, plan.mode)
+    relation, columns = _columns(plan.ref, options, opened)
+    if not columns:
+        return Extract((), lambda error: _explain(plan, opened, error), notes=("the table has no columns",))
+    columns, bounds = _bounds(plan, _selected(plan, columns), relation, reading, opened)
+    where = _where(relation, bounds.condition)
+    counted = _Counted(plan.ref, relation, where, database)
+    part = counted.witness(dialect.part(relation, columns, where, database, reading))
     keys = None
-    if plan.deletes != "ignore" and not complete:
-        by_name = {column.name: column for column in columns}
-        keys = dialect.part(
-            plan.ref.stream,
-            tuple(by_name[key] for key in plan.key if key in by_name),
-            "",
-            source,
-            alias(plan.ref.source),
-            connection,
-        )
+    if plan.deletes != "ignore" and bounds.condition:
+        own = [column for column in columns if column.name in plan.key]
+        keys = replace(dialect.part(relation, own, _where(relation, ""), database, reading), label=str(plan.ref))
     return Extract(
-        parts=(part,),
-        explain=lambda error: _explain(plan, source, error),
-        complete=complete,
+        parts=(replace(part, label=str(plan.ref)),),
+        explain=lambda error: _explain(plan, opened, error),
+        complete=not bounds.condition,
         keys=keys,
         since=bounds.since,
     )
 
 
-def _count(plan: StreamPlan, dialect: Any, where: str, source: SqlSource, connection: DuckDBPyConnection) -> int:
-    """Ask the database itself how many rows it has, in the snapshot that is read."""
-    return int(dialect.count(plan.ref.stream, where, source, alias(plan.ref.source), connection))
+def _columns(ref: StreamRef, options: SqlStream, opened: _Open) -> tuple[Relation, list[Column]]:
+    """What the stream reads, and all the columns of it. Raises LoadError where there is no such table."""
+    dialect, database = opened.dialect, opened.database
+    if options.query is not None:
+        query = f"({options.query.strip().rstrip(';')}\n) {dialect.identifier('q', database)}"
+        relation = Relation(ref.stream, query, options.where or "", is_query=True)
+    else:
+        relation = Relation(ref.stream, dialect.table_sql(ref.stream, database), options.where or "")
+    with _explaining(ref, opened, "cannot read"):
+        columns = dialect.columns(relation, database)
+        if not columns and not relation.is_query and ref.stream not in dialect.tables(database):
+            raise _no_table(ref, opened.place)
+    return relation, columns
 
 
-def _explain(plan: StreamPlan, source: SqlSource, error: Exception) -> LoadError:
-    return LoadError(f"{plan.ref}: cannot read {_dialect(source).describe(source)}: {str(error).splitlines()[0]}")
+def _selected(plan: StreamPlan, columns: Sequence[Column]) -> list[Column]:
+    """The columns that the options choose, and in any case key and cursor."""
+    options, kept = plan.options, {*plan.key, plan.cursor}
+
+    def is_chosen(name: str) -> bool:
+        wanted = not options.select or any(fnmatchcase(name, each) for each in options.select)
+        return name in kept or (wanted and not any(fnmatchcase(name, each) for each in options.exclude))
+
+    names = [column.name for column in columns]
+    for each in (*options.select, *options.exclude):
+        if not any(fnmatchcase(name, each) for name in names) and not is_pattern(each):
+            raise LoadError(
+                f"{plan.ref}: there is no column {each!r}, which smoll.yml names.",
+                hint=f"The columns: {', '.join(names[:30])}.",
+            )
+    found = [column for column in columns if is_chosen(column.name)]
+    if not found:
+        raise LoadError(
+            f"{plan.ref}: `select` and `exclude` leave no column.", hint=f"The columns: {', '.join(names[:30])}."
+        )
+    return found
+
+
+def _where(relation: Relation, condition: str) -> str:
+    """SQL of the database: the user's own condition, which may end in a comment, and that of the cursor."""
+    conditions = [f"({relation.where}\n)" if relation.where else "", f"({condition})" if condition else ""]
+    return f" WHERE {' AND '.join(filter(None, conditions))}" if any(conditions) else ""
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """The rows of a part as the database itself counts them."""
+
+    ref: StreamRef
+    relation: Relation
+    where: str
+    database: Database
+
+    def count(self) -> int:
+        """How many rows there are now, or in the snapshot that is read."""
+        return int(self.database.rows(f"SELECT count(*) AS n FROM {self.relation.sql}{self.where}")[0][0])
+
+    def witness(self, part: Part) -> Part:
+        """The part with the count of its rows: in the same snapshot, or before and after where there is none."""
+        if part.records is not None:  # all of it was read at once
+            read, there = part.records()(), self.count() if self.database.snapshot else None
+            if there not in (None, read):
+                raise LoadError(
+                    f"{self.ref}: the database has {there:,} records, and {read:,} were read.", hint="Run again."
+                )
+            return part
+        return replace(part, records=self._in_snapshot if self.database.snapshot else self._around)
+
+    def _in_snapshot(self) -> Callable[[], int]:
+        return self.count
+
+    def _around(self) -> Callable[[], int]:
+        return partial(self._unchanged, self.count())
+
+    def _unchanged(self, before: int) -> int:
+        if self.count() != before:
+            raise LoadError(
+                f"{self.ref}: rows came or went while it was read, and the database has no snapshot for that.",
+                hint="Run again.",
+            )
+        return before
+
+
+def _explain(plan: StreamPlan, opened: _Open, error: Exception) -> LoadError:
+    return LoadError(f"{plan.ref}: cannot read {opened.place}: {opened.database.explain(error)}")
 
 
 @dataclass(frozen=True)
 class _Bounds:
-    """Which rows are read: a WHERE clause that both databases understand, and the lowest cursor value in it."""
+    """Which rows are read: a condition in the SQL of the database, and the lowest cursor value in it."""
 
-    where: str = ""
+    condition: str = ""
     since: str | None = None
 
 
 def _bounds(
-    plan: StreamPlan,
-    columns: tuple[PartColumn, ...],
-    reading: Reading,
-    dialect: Any,
-) -> tuple[tuple[PartColumn, ...], _Bounds]:
+    plan: StreamPlan, columns: list[Column], relation: Relation, reading: Reading, opened: _Open
+) -> tuple[list[Column], _Bounds]:
     if plan.cursor is None:
         return columns, _Bounds()
     found = next((column for column in columns if column.name == plan.cursor), None)
@@ -184,22 +410,28 @@ def _bounds(
             f"{plan.ref}: the cursor column {plan.cursor!r} is not in the table.",
             hint=f"Its columns: {', '.join(column.name for column in columns)}.",
         )
-    column = dialect.cursor_column(plan, found, alias(plan.ref.source), reading.connection)
-    columns = tuple(column if other is found else other for other in columns)
+    dialect, database = opened.dialect, opened.database
+    cursor = dialect.cursor_column(plan, found, relation, database)
+    columns = [cursor if other is found else other for other in columns]
+    column = cursor.part
     is_number = _check_lag(plan, column)
-    name = quote(column.name)
+    name = dialect.identifier(column.name, database)
+
+    def value(text: str) -> str:
+        return dialect.cursor_literal(column, text, database)
+
     if reading.since is not None or reading.until is not None:
         limits = [(">=", reading.since), ("<", reading.until)]
         clauses = [
-            f"{name} {sign} {dialect.cursor_literal(column, _checked(plan, column, limit, reading.connection))}"
+            f"{name} {sign} {value(_checked(plan, column, limit, reading.connection))}"
             for sign, limit in limits
             if limit is not None
         ]
-        return columns, _Bounds(f" WHERE {' AND '.join(clauses)}", reading.since)
+        return columns, _Bounds(" AND ".join(clauses), reading.since)
     if reading.state.get("cursor") is None:
         return columns, _Bounds()
     since = _lowered(plan, column, str(reading.state["cursor"]), reading.connection, is_number)
-    return columns, _Bounds(f" WHERE {name} >= {dialect.cursor_literal(column, since)} OR {name} IS NULL", since)
+    return columns, _Bounds(f"{name} >= {value(since)} OR {name} IS NULL", since)
 
 
 def _checked(plan: StreamPlan, column: PartColumn, value: str, connection: DuckDBPyConnection) -> str:
@@ -254,8 +486,15 @@ def _lowered(plan: StreamPlan, column: PartColumn, value: str, connection: DuckD
     return str(row[0]) if row else value
 
 
-def _no_table(ref: StreamRef, source: SqlSource) -> LoadError:
+def _no_table(ref: StreamRef, place: str) -> LoadError:
     return LoadError(
-        f"{ref}: there is no table {ref.stream!r} in {_dialect(source).describe(source)}.",
+        f"{ref}: there is no table {ref.stream!r} in {place}.",
         hint='Check the name in smoll.yml; `"*"` loads every table there is.',
+    )
+
+
+def _no_key(ref: StreamRef, mode: str) -> LoadError:
+    return LoadError(
+        f"{ref}: mode {mode} needs a key, and the table has no primary key.",
+        hint="Set `key` to the column or columns that tell its rows apart, or another `mode`.",
     )

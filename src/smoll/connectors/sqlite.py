@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smoll.connector import Part, PartColumn, StreamPlan
+from smoll.connector import Part, PartColumn, Reading, StreamPlan
+from smoll.connectors.database import Column, Database, Relation, select
 from smoll.errors import LoadError
 from smoll.model import literal, quote
-from smoll.warehouse import load_extension
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from smoll.project import SqlSource
 
+EXTENSION = ("sqlite_scanner", "sqlite")
+QUERY = "sqlite_query({}, {})"
+DRIVERS = ("pysqlite",)
+SETUP: tuple[str, ...] = ()
+SNAPSHOT = True
 _EXACT_IN_DOUBLE = 2**53
 _NUMBERS = ("BIGINT", "DOUBLE", "DECIMAL", "VARCHAR")
 _TEXT = ("VARCHAR",)
@@ -27,69 +33,74 @@ _STORED = {"BIGINT": {"integer", "big"}, "DOUBLE": {"real", "integer"}, "VARCHAR
 
 def attach(alias: str, source: SqlSource, root: Path, connection: DuckDBPyConnection) -> None:
     """Attach the file read-only."""
-    path = _path(source, root)
+    connection.execute(f"ATTACH {literal(str(path_of(source, root)))} AS {quote(alias)} (TYPE sqlite, READ_ONLY)")
+
+
+def place(source: SqlSource, root: Path) -> str:
+    """The database, for messages. Raises LoadError where there is no such file."""
+    path = path_of(source, root)
     if not path.is_file():
         raise LoadError(f"There is no SQLite file {path}.", hint="Check `url` in smoll.yml.")
-    load_extension(connection, "sqlite_scanner", "sqlite")
-    connection.execute(f"ATTACH {literal(str(path))} AS {quote(alias)} (TYPE sqlite, READ_ONLY)")
+    return f"the SQLite file {_file(source)}"
 
 
-def describe(source: SqlSource) -> str:
-    """The database, for messages."""
-    return f"the SQLite file {source.url.get_secret_value().removeprefix('sqlite:///')}"
-
-
-def tables(alias: str, source: SqlSource, connection: DuckDBPyConnection) -> list[str]:
+def tables(database: Database) -> list[str]:
     """Tables and views of the file."""
     sql = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite!_%' ESCAPE '!'"
-    statement = f"SELECT * FROM sqlite_query({literal(alias)}, {literal(sql + ' ORDER BY name')})"
-    return [row[0] for row in connection.execute(statement).fetchall()]
+    return [row[0] for row in database.rows(f"{sql} ORDER BY name")]
 
 
-def columns(table: str, source: SqlSource, alias: str, connection: DuckDBPyConnection) -> tuple[PartColumn, ...]:
+def table_sql(table: str, database: Database) -> str:
+    """A table of the file."""
+    return quote(table)
+
+
+def identifier(name: str, database: Database) -> str:
+    """A name, quoted."""
+    return quote(name)
+
+
+def columns(relation: Relation, database: Database) -> list[Column]:
     """A table's columns; as text with the types it may take where the scanner's type does not fit its values."""
-    declared = _declared(table, alias, connection)
-    scanned = bool(declared)
-    declared = declared or _declared_in_view(table, alias, connection)
+    scanned = {} if relation.is_query or database.texts or relation.where else _scanned(relation.name, database)
+    declared = scanned or _declared(relation, database)
     if not declared:
-        return ()
-    stored = _stored(table, list(declared), alias, connection)
+        return []
+    stored = _stored(relation, list(declared), database)
     if scanned and all(_STORED.get(kind, set()) >= stored[name] for name, kind in declared.items()):
-        return tuple(PartColumn(name, kind) for name, kind in declared.items())
-    return tuple(PartColumn(name, None, _among(kind, stored[name])) for name, kind in declared.items())
+        return [Column(PartColumn(name, kind), quote(name)) for name, kind in declared.items()]
+    return [
+        Column(PartColumn(name, None, _among(kind, stored[name])), _text_sql(name)) for name, kind in declared.items()
+    ]
 
 
-def part(
-    table: str,
-    columns: tuple[PartColumn, ...],
-    where: str,
-    source: SqlSource,
-    alias: str,
-    connection: DuckDBPyConnection,
-) -> Part:
+def primary_key(table: str, database: Database) -> tuple[str, ...]:
+    """The columns of the primary key."""
+    sql = f"SELECT name FROM pragma_table_info({literal(table)}) WHERE pk > 0 ORDER BY pk"
+    return tuple(row[0] for row in database.rows(sql))
+
+
+def part(relation: Relation, columns: Sequence[Column], where: str, database: Database, reading: Reading) -> Part:
     """DuckDB's scan where every type fits; else SQLite's own text of every value."""
-    names = ", ".join(quote(column.name) for column in columns)
-    if all(column.type for column in columns):
-        return Part(f"SELECT {names} FROM {quote(alias)}.{quote(table)}{where}", columns, table)
-    texts = ", ".join(_text_sql(column.name) for column in columns)
-    sql = f"SELECT {texts} FROM {quote(table)}{where}"
-    return Part(f"SELECT {names} FROM sqlite_query({literal(alias)}, {literal(sql)})", columns, table)
+    if columns and all(column.part.type for column in columns):
+        names = ", ".join(quote(column.name) for column in columns)
+        sql = f"SELECT {names} FROM {quote(database.alias)}.{quote(relation.name)}{where}"
+        return Part(sql, tuple(column.part for column in columns), relation.name)
+    texts = [
+        Column(column.part, _text_sql(column.name), "unhex({0})" if column.part.type == "BLOB" else "{0}")
+        for column in columns
+    ]
+    return database.part(select(texts, relation, where, database, sys.modules[__name__]), texts, relation.name, reading)
 
 
-def count(table: str, where: str, source: SqlSource, alias: str, connection: DuckDBPyConnection) -> int:
-    """How many rows SQLite counts."""
-    sql = f"SELECT count(*) FROM {quote(table)}{where}"
-    row = connection.execute(f"SELECT * FROM sqlite_query({literal(alias)}, {literal(sql)})").fetchone()
-    return int(row[0]) if row else 0
-
-
-def cursor_column(plan: StreamPlan, column: PartColumn, alias: str, connection: DuckDBPyConnection) -> PartColumn:
+def cursor_column(plan: StreamPlan, column: Column, relation: Relation, database: Database) -> Column:
     """A cursor of texts stays text, as SQLite compares it: dates in several spellings have no other order there.
 
     Texts beside numbers are refused: SQLite puts every text behind every number, so later numbers would be lost.
     """
-    if column.type == "BLOB" or (column.type is None and column.among != _NUMBERS):
-        kinds = _stored(plan.ref.stream, [column.name], alias, connection)[column.name]
+    part = column.part
+    if part.type == "BLOB" or (part.type is None and part.among != _NUMBERS):
+        kinds = _stored(relation, [column.name], database)[column.name]
         if not kinds <= {"text"}:
             raise LoadError(
                 f"{plan.ref}: the cursor {column.name!r} holds values of the kinds {', '.join(sorted(kinds))}.",
@@ -100,47 +111,54 @@ def cursor_column(plan: StreamPlan, column: PartColumn, alias: str, connection: 
                 f"{plan.ref}: the cursor {column.name!r} holds text, so it cannot be given a type.",
                 hint="Remove it from `columns` and cast it in a model.",
             )
-        return PartColumn(column.name, None, _TEXT)
+        return Column(PartColumn(column.name, None, _TEXT), _text_sql(column.name))
     return column
 
 
-def cursor_literal(column: PartColumn, value: str) -> str:
+def cursor_literal(column: PartColumn, value: str, database: Database) -> str:
     """The stored cursor as SQL. A number must not be quoted: beside an untyped column it would compare as text."""
     return str(Decimal(value)) if column.among == _NUMBERS or column.type in ("BIGINT", "DOUBLE") else literal(value)
 
 
-def _path(source: SqlSource, root: Path) -> Path:
-    return root / source.url.get_secret_value().removeprefix("sqlite:///")
+def path_of(source: SqlSource, root: Path) -> Path:
+    """The file."""
+    return root / _file(source)
 
 
-def _declared(table: str, alias: str, connection: DuckDBPyConnection) -> dict[str, str]:
+def _file(source: SqlSource) -> str:
+    return source.url.get_secret_value().partition(":///")[2]
+
+
+def _scanned(table: str, database: Database) -> dict[str, str]:
     """A table's columns with the types that DuckDB's scanner gives them; {} where there is no table of the name.
 
     Not from duckdb_columns(): that reads the catalogs of all attached databases, and while other threads load from
     theirs it crashes the process (github.com/duckdb/duckdb-sqlite/issues/176).
     """
-    sql = f"SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = {literal(table)}"
-    if not connection.execute(f"SELECT * FROM sqlite_query({literal(alias)}, {literal(sql)})").fetchall():
+    if not database.rows(f"SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = {literal(table)}"):
         return {}
-    return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {quote(alias)}.{quote(table)}").fetchall()}
+    rows = database.connection.execute(f"DESCRIBE {quote(database.alias)}.{quote(table)}").fetchall()
+    return {row[0]: row[1] for row in rows}
 
 
-def _declared_in_view(view: str, alias: str, connection: DuckDBPyConnection) -> dict[str, str]:
-    """A view's columns; DuckDB's catalog knows none, and its scanner reads none."""
-    sql = f"SELECT name, upper(type) FROM pragma_table_info({literal(view)}) ORDER BY cid"
-    return dict(connection.execute(f"SELECT * FROM sqlite_query({literal(alias)}, {literal(sql)})").fetchall())
+def _declared(relation: Relation, database: Database) -> dict[str, str]:
+    """The columns of a view or a query, with their declared types; of a view DuckDB's catalog knows none."""
+    if relation.is_query:
+        return {name: "" for name, _ in database.describe(relation)}
+    sql = f"SELECT name, upper(type) AS type FROM pragma_table_info({literal(relation.name)}) ORDER BY cid"
+    return {row[0]: row[1] for row in database.rows(sql)}
 
 
-def _stored(table: str, names: Sequence[str], alias: str, connection: DuckDBPyConnection) -> dict[str, set[str]]:
+def _stored(relation: Relation, names: Sequence[str], database: Database) -> dict[str, set[str]]:
     """The kinds of values that each column holds, NULL aside; integers beyond 2^53 count as ``big``."""
     kinds = ", ".join(
         f"group_concat(DISTINCT CASE WHEN typeof({quote(n)}) = 'integer' AND abs({quote(n)} / 2) >= "
-        f"{_EXACT_IN_DOUBLE // 2} THEN 'integer,big' ELSE typeof({quote(n)}) END)"
-        for n in names
+        f"{_EXACT_IN_DOUBLE // 2} THEN 'integer,big' ELSE typeof({quote(n)}) END) AS k{number}"
+        for number, n in enumerate(names)
     )
-    sql = f"SELECT {kinds} FROM {quote(table)}"
-    row = connection.execute(f"SELECT * FROM sqlite_query({literal(alias)}, {literal(sql)})").fetchone()
-    found = [set(str(text).split(",")) - {"null", "None"} for text in row or ()]
+    where = f" WHERE ({relation.where}\n)" if relation.where else ""
+    rows = database.rows(f"SELECT {kinds} FROM {relation.sql}{where}")
+    found = [set(str(text).split(",")) - {"null", "None"} for text in rows[0]]
     return dict(zip(names, found, strict=True))
 
 
@@ -157,5 +175,5 @@ def _text_sql(name: str) -> str:
     column = quote(name)
     return (
         f"CASE typeof({column}) WHEN 'real' THEN printf('%!.17g', {column}) WHEN 'blob' THEN hex({column}) "
-        f"ELSE CAST({column} AS TEXT) END AS {column}"
+        f"ELSE CAST({column} AS TEXT) END"
     )

@@ -1,4 +1,7 @@
-"""Loading the selected streams of all sources: sources side by side, the streams of one source in turn."""
+"""Loading the selected streams of all sources: sources side by side, the streams of one source in turn.
+
+The streams of a source whose connector says so are loaded side by side, too.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smoll.connector import Connector, ExtractAll, Reading, StreamPlan
-from smoll.errors import Interrupted, SmollError
+from smoll.errors import Interrupted, LoadError, SmollError
 from smoll.events import Listener, Message, StreamFinished, StreamProgress, StreamStarted
 from smoll.load.rename import move_source
-from smoll.load.stream import load_stream, load_together
+from smoll.load.stream import StreamError, load_stream, load_together
 from smoll.load.table import LoadContext, prepare_schemas
 from smoll.model import StreamRef, StreamResult, TableRef
 from smoll.state.layout import SCRATCH
@@ -71,6 +74,7 @@ class _Loading:
     span: tuple[str | None, str | None] | None
     before_commit: Callable[[TableRef], None]
     emit: Listener
+    log: Callable[[str], None]
     active: dict[StreamRef, _Active] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -87,6 +91,7 @@ def load_sources(
     span: tuple[str | None, str | None] | None = None,
     before_commit: Callable[[TableRef], None],
     emit: Listener,
+    log: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Load every stream of every job, and tell of each by `StreamFinished`. One that fails does not stop the others.
 
@@ -100,8 +105,8 @@ def load_sources(
         Streams to load anew: from nothing, or, with `span`, this range of their cursor; see `LoadContext`.
     before_commit
         Called with the stream's table just before its transaction is committed.
-    emit
-        Called from several threads.
+    emit, log
+        Called from several threads; `log` with what programs of others say.
 
     Raises
     ------
@@ -112,9 +117,10 @@ def load_sources(
     for job in jobs:
         for text in move_source(connection, job.name, job.source.was, job.plans) if job.source.was else ():
             emit(Message(text))
-    loading = _Loading(root, tmp, run, reload, span, before_commit, emit)
-    with ThreadPoolExecutor(min(_MOST_SOURCES, max(len(jobs), 1)), "load") as pool, _ticking(loading):
-        futures = [pool.submit(_load_source, loading, connection.cursor(), job) for job in jobs]
+    loading = _Loading(root, tmp, run, reload, span, before_commit, emit, log)
+    pieces = [piece for job in jobs for piece in _pieces(job)]
+    with ThreadPoolExecutor(min(_MOST_SOURCES, max(len(pieces), 1)), "load") as pool, _ticking(loading):
+        futures = [pool.submit(_load_source, loading, connection.cursor(), piece) for piece in pieces]
         try:
             wait(futures)
         except BaseException:
@@ -122,6 +128,15 @@ def load_sources(
             raise
     for future in futures:
         future.result()
+
+
+def _pieces(job: Job) -> list[Job]:
+    """The job, or, where its streams may be loaded side by side, several with a share of them each."""
+    is_parallel = getattr(job.connector, "is_parallel", None)
+    if not is_parallel or not is_parallel(job.source):
+        return [job]
+    shares = [job.plans[first::_MOST_SOURCES] for first in range(_MOST_SOURCES)]
+    return [replace(job, plans=share) for share in shares if share]
 
 
 def _load_source(loading: _Loading, cursor: DuckDBPyConnection, job: Job) -> None:
@@ -136,7 +151,7 @@ def _load_source(loading: _Loading, cursor: DuckDBPyConnection, job: Job) -> Non
                 for plan in job.plans:
                     loading.emit(StreamFinished(_failed(plan, error)))
                 return
-            extract_all = getattr(job.connector, "extract_all", None)
+            extract_all = _extract_all(loading, cursor, job)
             if extract_all:
                 for result in _load_together(loading, cursor, job, context, extract_all):
                     loading.emit(StreamFinished(result))
@@ -147,6 +162,16 @@ def _load_source(loading: _Loading, cursor: DuckDBPyConnection, job: Job) -> Non
         return
     finally:
         cursor.close()
+
+
+def _extract_all(loading: _Loading, cursor: DuckDBPyConnection, job: Job) -> ExtractAll | None:
+    """How the streams are extracted together; None where each is loaded by itself."""
+    extract_all: ExtractAll | None = getattr(job.connector, "extract_all", None)
+    is_snapshot = getattr(job.connector, "is_snapshot", None)
+    if is_snapshot is None:
+        return extract_all
+    one_by_one = loading.span is not None or len(job.plans) == 1
+    return None if one_by_one or not is_snapshot(job.name, job.source, cursor) else extract_all
 
 
 def _load_one(
@@ -190,7 +215,21 @@ def _load_together(
     except Interrupted:
         raise
     except SmollError as error:
+        return _failed_together(job, error)
+
+
+def _failed_together(job: Job, error: SmollError) -> list[StreamResult]:
+    """The stream that failed has its own error, the others say that none was loaded without it."""
+    failed = next((plan for plan in job.plans if _is_of(plan, error)), None)
+    if failed is None:
         return [_failed(plan, error) for plan in job.plans]
+    other = LoadError(f"not loaded, as {failed.ref} failed, and they are loaded together or not at all.")
+    return [_failed(plan, error if plan is failed else other) for plan in job.plans]
+
+
+def _is_of(plan: StreamPlan, error: SmollError) -> bool:
+    own = error.stream if isinstance(error, StreamError) else None
+    return own == plan.ref if own else error.message.startswith(f"{plan.ref}: ")
 
 
 @contextmanager
@@ -215,6 +254,7 @@ def _active(loading: _Loading, cursor: DuckDBPyConnection, plan: StreamPlan) -> 
                     until=until,
                     progress=active.fetch,
                     stopped=loading.stopped.is_set,
+                    log=loading.log,
                 ),
             )
     finally:
