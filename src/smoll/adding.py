@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from smoll.connectors import environment, singer
+from smoll.connectors import airbyte, environment, singer
 from smoll.connectors.settings import Setting, read_settings
 from smoll.errors import ConfigError, Problem, UsageError
 from smoll.project import FILE, AirbyteSource, SingerSource, find_root, load_config
@@ -297,8 +297,6 @@ def _program(block: _Block, root: Path, given: Mapping[str, Any], tell: Callable
 
 def _schema(name: str, source: SingerSource | AirbyteSource, root: Path) -> Mapping[str, Any] | None:
     if isinstance(source, AirbyteSource):
-        from smoll.connectors import airbyte
-
         return airbyte.read_spec(name, source, root)
     about = singer.read_about(name, source, root)
     settings = about.get("settings") if about else None

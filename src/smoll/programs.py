@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from smoll.connectors import connector_for, environment, singer
+from smoll.connectors import airbyte, connector_for, environment, singer
 from smoll.connectors.settings import Setting, read_settings
 from smoll.connectors.sync import hidden_fields
 from smoll.errors import LoadError, UsageError
@@ -133,8 +133,6 @@ def discover_streams(config: ProjectConfig, name: str, tell: Tell = lambda line:
     if isinstance(source, SingerSource):
         catalog = singer.read_catalog(name, source, config.root)
     else:
-        from smoll.connectors import airbyte
-
         catalog = airbyte.read_catalog(name, source, config.root)
     plans: Sequence[StreamPlan] = ()
     try:
@@ -186,8 +184,6 @@ def read_connector_spec(config: ProjectConfig, name: str, tell: Tell = lambda li
                 hint="See the documentation of the tap for what belongs into `config`.",
             )
     else:
-        from smoll.connectors import airbyte
-
         schema = airbyte.read_spec(name, source, config.root)
     settings = tuple(flat for setting in read_settings(schema) for flat in setting.flat())
     return ConnectorSpec(program.label, settings, schema)
