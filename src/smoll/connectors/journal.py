@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from smoll.connectors.json_numbers import may_lose_digits
 from smoll.errors import StateError
 from smoll.state.layout import fsync_path
 
@@ -45,6 +46,8 @@ class Segment:
         Their file: lines of JSON, or what `kind` says.
     rows, size
         Records and bytes in the file; rows are None where nobody has counted them.
+    long
+        A number in it may have more digits than a double; None where nobody has looked.
     """
 
     number: int
@@ -54,6 +57,7 @@ class Segment:
     kind: str = "ndjson"
     rows: int | None = 0
     size: int = 0
+    long: bool | None = False
     pending: list[Any] = field(default_factory=list)
 
 
@@ -92,7 +96,7 @@ class Journal:
         segment = self._add(stream, declared, kind)
         with _writable(self.folder):
             shutil.move(file, segment.path)
-            segment.rows, segment.size = None, segment.path.stat().st_size
+            segment.rows, segment.long, segment.size = None, None, segment.path.stat().st_size
             fsync_path(segment.path)
         self._current.pop(stream, None)  # later records come after it
         self._unsaved += segment.size
@@ -125,7 +129,7 @@ class Journal:
             for segment in self.segments:
                 if segment.path.exists():
                     fsync_path(segment.path)
-        sizes = {str(segment.number): [segment.size, segment.rows] for segment in self.segments}
+        sizes = {str(segment.number): [segment.size, segment.rows, segment.long] for segment in self.segments}
         self._log({"checkpoint": state, "sizes": sizes}, sync=True)
         self._checked, self._unsaved = time.monotonic(), 0
         self.saved = {segment.number for segment in self.segments}
@@ -203,9 +207,10 @@ def _restore(journal: Journal, entries: list[dict[str, Any]]) -> bool:
     found: dict[int, Segment] = {}
     for entry in entries:
         if "segment" in entry and str(entry["segment"]) in sizes:
-            size, rows = sizes[str(entry["segment"])]
+            size, rows, long = sizes[str(entry["segment"])]
             path = journal.folder / f"{entry['segment']}.{entry['kind']}"
-            segment = Segment(entry["segment"], entry["stream"], entry["declared"], path, entry["kind"], rows, size)
+            about = entry["stream"], entry["declared"], path, entry["kind"]
+            segment = Segment(entry["segment"], *about, rows=rows, size=size, long=long)
             found[segment.number] = segment
         elif "dropped" in entry:
             found.pop(entry["dropped"], None)
@@ -253,6 +258,7 @@ def _append(segment: Segment) -> int:
     if segment.rows is not None:
         segment.rows += len(segment.pending)
     segment.size += len(data)
+    segment.long = segment.long or may_lose_digits(data)
     segment.pending.clear()
     return len(data)
 

@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smoll.connector import Part, PartColumn, StreamPlan
+from smoll.connector import Part, PartColumn, StreamPlan, apply_naming
 from smoll.connectors import json_files
 from smoll.connectors.data_file import DataFile, everywhere, paths_sql, refuse_twins
 from smoll.connectors.journal import Segment
@@ -23,6 +23,8 @@ from smoll.connectors.json_kinds import number_text
 from smoll.connectors.json_records import begin_line_count
 from smoll.connectors.json_schema import Declared, declared_columns
 from smoll.model import literal, quote
+from smoll.project import ProgramBase
+from smoll.warehouse import columns_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -32,6 +34,7 @@ _HEAD = "__smoll_head"
 
 def parts_of(
     plan: StreamPlan,
+    source: ProgramBase,
     segments: Sequence[Segment],
     hides: Callable[[str], bool],
     connection: DuckDBPyConnection,
@@ -51,6 +54,13 @@ def parts_of(
     LoadError
         Two keys differ by case only.
     """
+    stored = {column.name.lower(): column.type for column in columns_of(connection, plan.table)}
+
+    def is_double(column: Declared) -> bool:
+        """True where every number of the column may be read as a double at once: nothing else was, or is, asked for."""
+        kind = stored.get(apply_naming(source, column.name).lower(), "DOUBLE")
+        return column.among[:1] == ("DOUBLE",) and kind == "DOUBLE" and column.name not in plan.columns
+
     parts = []
     for number, (_, group) in enumerate(groupby(segments, lambda segment: (segment.kind, segment.declared["schema"]))):
         members = list(group)
@@ -60,7 +70,7 @@ def parts_of(
             parts.append(_parquet(plan, members, hides, connection))
         else:
             head = scratch / f"head{number}.ndjson"
-            parts.append(_lines(plan, members, declared, hides, connection, head))
+            parts.append(_lines(plan, members, declared, is_double, hides, connection, head))
     return parts
 
 
@@ -79,6 +89,7 @@ def _lines(
     plan: StreamPlan,
     segments: Sequence[Segment],
     declared: Mapping[str, Declared],
+    is_double: Callable[[Declared], bool],
     hides: Callable[[str], bool],
     connection: DuckDBPyConnection,
     head: Path,
@@ -98,7 +109,10 @@ def _lines(
         found = json_files.part(plan, "ndjson", files, connection, quick=False)
         return replace(everywhere(found, lambda part: _fit(part, declared, hides)), records=begin_count)
 
-    quick = _quick(plan, files, declared, hides, connection, head)
+    lengths = {segment.long for segment in segments}
+    is_long = True in lengths or (None in lengths and json_files.loses_digits(files, connection))
+    says_all = bool(declared) and all(column.types for column in declared.values())
+    quick = _quick(plan, files, declared, is_double, hides, head) if says_all and not is_long else None
     return replace(quick, records=begin_count, describe=describe) if quick else describe()
 
 
@@ -106,36 +120,38 @@ def _quick(
     plan: StreamPlan,
     files: Sequence[DataFile],
     declared: Mapping[str, Declared],
+    is_double: Callable[[Declared], bool],
     hides: Callable[[str], bool],
-    connection: DuckDBPyConnection,
     head: Path,
-) -> Part | None:
-    """The records as declared. None where the declaration says too little, or a number has too many digits."""
-    if not declared or not all(column.types for column in declared.values()):
-        return None
-    fractions = any(not column.is_scalar or "number" in column.types for column in declared.values())
-    if fractions and json_files.loses_digits(files, connection):
-        return None
-    head.write_text(json.dumps({_HEAD: True, **dict.fromkeys(declared)}) + "\n", encoding="utf-8")
+) -> Part:
+    """The records as declared: a text is read as it is, whatever JSON it comes from; of all else the JSON tells."""
+    first = {column.name: "text" if _is_text(column) else None for column in declared.values()}
+    head.write_text(json.dumps({_HEAD: True, **first}) + "\n", encoding="utf-8")
     scan = (
         f"read_json({paths_sql([replace(files[0], path=head), *files])}, format = 'newline_delimited', records = true, "
-        "maximum_depth = 1, sample_size = 1, maximum_sample_files = 1, hive_partitioning = false)"
+        "maximum_depth = 2, sample_size = 1, maximum_sample_files = 1, hive_partitioning = false)"
     )
     some = " OR ".join(f"{quote(name)} IS NOT NULL" for name in declared)  # and so every key is read
-    conditions = [f"({some})", *filter(None, map(_condition, declared.values()))]
+    conditions = [f"({some})", *filter(None, (_condition(column, is_double) for column in declared.values()))]
     shown = [column for column in declared.values() if not hides(column.name)]
-    listed = ", ".join(f"{_value(column)} AS {quote(column.name)}" for column in shown)
+    listed = ", ".join(f"{_value(column, is_double)} AS {quote(column.name)}" for column in shown)
     return Part(
         f"SELECT {listed} FROM {scan} WHERE {quote(_HEAD)} IS NULL AND (({' AND '.join(conditions)}) "
         "OR error('a value of another kind than declared')::BOOLEAN)",
-        tuple(_column(column) for column in shown),
+        tuple(_column(column, is_double) for column in shown),
         str(plan.ref),
     )
 
 
-def _column(column: Declared) -> PartColumn:
+def _is_text(column: Declared) -> bool:
+    return "string" in column.types and column.is_scalar
+
+
+def _column(column: Declared, is_double: Callable[[Declared], bool]) -> PartColumn:
     if not column.among:
         return PartColumn(column.name, "JSON")
+    if is_double(column):
+        return PartColumn(column.name, "DOUBLE")
     guard = ""
     if column.types <= {"integer", "number"}:
         text = "({0} IS NULL OR regexp_full_match({0}, '-?[0-9]+'))"
@@ -143,25 +159,24 @@ def _column(column: Declared) -> PartColumn:
     return PartColumn(column.name, None, column.among, guard, column.duckdb_type)
 
 
-def _value(column: Declared) -> str:
-    """SQL: a declared value as text; one that is nested as it is."""
-    name = quote(column.name)
-    if not column.among:
+def _value(column: Declared, is_double: Callable[[Declared], bool]) -> str:
+    """SQL: a declared value as text; one that is nested as it is, and one that may be a double as such."""
+    name, text = quote(column.name), f"CAST({quote(column.name)} AS VARCHAR)"
+    if _is_text(column) or not column.among:
         return name
-    if column.types <= {"integer", "boolean"}:
-        return f"CAST({name} AS VARCHAR)"
-    return number_text(f"CAST({name} AS VARCHAR)") if column.types <= {"integer", "number"} else f"{name} ->> '$'"
+    if is_double(column):
+        return f"CAST({text} AS DOUBLE)"
+    return number_text(text) if "number" in column.types else text
 
 
-def _condition(column: Declared) -> str:
+def _condition(column: Declared, is_double: Callable[[Declared], bool]) -> str:
     """SQL: false where a value is none of the declared kind; "" where its text alone tells, or anything goes."""
     name, text = quote(column.name), f"CAST({quote(column.name)} AS VARCHAR)"
-    if column.types == {"string"}:  # its text begins with a quote, and that of any other kind with a later character
-        return f"({name} IS NULL OR {text} < '$')"
     if column.types == {"boolean"}:
         return f"({name} IS NULL OR {text} = 'true' OR {text} = 'false')"
-    if column.is_scalar and not column.types <= {"integer", "number"}:
-        return f"({name} IS NULL OR left({text}, 1) NOT IN ('{{', '['))"
+    if is_double(column):  # whole numbers beyond 2^53 may not be doubles
+        fraction = f"contains({text}, '.') OR contains({text}, 'e')"
+        return f"CASE WHEN {name} IS NULL OR abs(CAST({text} AS DOUBLE)) <= {2**53} THEN true ELSE {fraction} END"
     return ""
 
 

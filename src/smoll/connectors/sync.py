@@ -327,7 +327,7 @@ def _extract(plan: StreamPlan, source: ProgramBase, reading: Reading, journal: J
         return Extract((), explain, notes=("the connector sent nothing about this stream, not even that it is empty",))
     hides = hidden_fields(source, name, (*plan.key, *filter(None, [plan.cursor])))
     filled = [segment for segment in segments if segment.size]
-    parts = parts_of(plan, filled, hides, reading.connection, reading.scratch)
+    parts = parts_of(plan, source, filled, hides, reading.connection, reading.scratch)
     return Extract(
         parts=parts or [empty_part(plan, segments[-1].declared["schema"] if segments else {}, hides)],
         explain=explain,
