@@ -286,7 +286,7 @@ def _program(block: _Block, root: Path, given: Mapping[str, Any], tell: Callable
         nothing = "" if needed else "nothing is required; "
         block.add(f"config: # {nothing}all settings: smoll connectors spec {block.name}", *_indented(lines))
     block.add(
-        f'# select: [stream, stream.field, "{"public-*" if kind == "singer" else "order*"}"]'
+        '# select: [stream, "order*", stream.field]'
         f" # default: everything; `smoll connectors discover {block.name}` lists it",
         "# streams:",
         '#   "*": {}',
