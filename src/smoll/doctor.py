@@ -167,18 +167,19 @@ def _extra(name: str, distribution: str, purpose: str) -> Finding:
 
 
 def _connectors(root: Path | None) -> Iterator[Finding]:
-    """The environments of connectors. A project whose configuration is wrong has other worries."""
-    from smoll.connectors import environment
+    """The environments of connectors; nothing where the configuration is wrong or smoll itself is broken."""
     from smoll.errors import SmollError
-    from smoll.project import ProgramBase, load_config
 
     topic, mend = "connectors", "smoll connectors install"
     try:
+        from smoll.connectors import environment
+        from smoll.project import ProgramBase, load_config
+
         sources = load_config(root).sources if root is not None else {}
         programs = {name: source for name, source in sources.items() if isinstance(source, ProgramBase)}
         found = [environment.installation(name, source, root) for name, source in programs.items() if root is not None]
         unused = environment.unused(sources, root) if root is not None else ()
-    except SmollError:
+    except (SmollError, ImportError):
         return
     needed = [each for each in found if each.requirement]
     installed = {each.path: each.bytes for each in needed if each.installed}

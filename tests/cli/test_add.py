@@ -10,8 +10,19 @@ import pytest
 import smoll
 from smoll.errors import ConfigError, LoadError, UsageError
 from smoll.project import AirbyteSource, SingerSource
-from wheels import MUTE_TAP, build_wheel
+from wheels import MUTE_TAP, SOURCE, build_wheel
 
+MANIFEST = """\
+version: 7.0.0
+type: DeclarativeSource
+spec:
+  type: Spec
+  connection_specification:
+    type: object
+    required: [api_key]
+    properties:
+      api_key: {type: string, airbyte_secret: true}
+"""
 HEAD = "# my project\nname:   tests  # its name\n"
 
 
@@ -245,6 +256,23 @@ def test_an_airbyte_connector(tmp_path: Path, wheels: Path) -> None:
     assert isinstance(source, AirbyteSource)
     credentials = {"auth": "oauth", "client_secret": "s3cr3tpass"}
     assert source.config == {"credentials": credentials, "start_date": None, "size": 10}
+
+
+def test_a_manifest(tmp_path: Path, wheels: Path) -> None:
+    build_wheel(wheels, "airbyte-cdk", "7.0", SOURCE, scripts=["source-declarative-manifest"])
+    root = project(tmp_path)
+    (root / "connectors").mkdir()
+    (root / "connectors/weather.yaml").write_text(MANIFEST)
+    added = smoll.add_source("airbyte", "weather", root, connector="./connectors/weather.yaml")
+    assert added.variables == ("WEATHER_API_KEY",)
+    assert added.block.splitlines()[:6] == [
+        "weather:",
+        "  kind: airbyte",
+        '  connector: "./connectors/weather.yaml"',
+        "  config: # all settings: smoll connectors spec weather",
+        "    # text",
+        "    api_key: ${WEATHER_API_KEY}",
+    ]
 
 
 def test_a_tap_that_says_nothing_of_its_settings(tmp_path: Path, wheels: Path) -> None:

@@ -185,3 +185,11 @@ def test_doctor_tells_of_environments(make_project: MakeProject, wheels: Path) -
     reopen(project, yml(tiny=TINY))
     said = cli(project, "doctor").stdout
     assert "1 that no source uses" in said and "tiny is not installed" in said
+
+
+def test_doctor_works_where_smoll_does_not(make_project: MakeProject) -> None:
+    project = make_project(yml(tiny=TINY))
+    code = "import sys; sys.modules['pydantic'] = None; from smoll.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "--project", str(project.config.root), "doctor"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "python" in done.stdout and "Traceback" not in done.stderr and done.returncode == 0, done.stderr

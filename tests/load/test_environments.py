@@ -206,6 +206,19 @@ def test_killed_half_way_it_is_made_anew(make_project: MakeProject, wheels: Path
     assert environments(project) == [program.cache.parent.name]
 
 
+def test_interrupted_it_leaves_nothing(make_project: MakeProject, wheels: Path) -> None:
+    project = make_project(tap_yml())
+    process = _install(project)
+    assert process.stdout is not None and process.stdout.readline() == "begin\n"
+    folder = project.config.root / ".smoll/connectors"
+    while process.poll() is None and not list(folder.glob(".making-*/venv")):
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert list(folder.glob(".making-*")) == []
+    assert ask(find(project), "--version") == "1.0"
+
+
 def test_which_program_of_a_package_is_the_connector(make_project: MakeProject, wheels: Path) -> None:
     build_wheel(wheels, "tap_other.name", "1.0", TAP, scripts=["tap-other-name", "tap-else"])
     build_wheel(wheels, "vendor-things", "1.0", TAP, scripts=["vendor-cli", "tap-things"])
