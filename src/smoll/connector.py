@@ -53,8 +53,8 @@ class StreamPlan:
     ``options`` is the stream's own model of ``smoll.project``: what every kind has (`smoll.project.Stream`) is for
     the load, the rest only for its connector. ``has_files``: the stream's rows come from files, and the table says
     from which. ``by_cursor``: what is loaded already is known by the cursor's highest value, and not by the files.
-    ``parent``: rows whose row of that table is gone go, too. ``about`` is what the source itself says of the stream, for
-    its connector.
+    ``parent``: rows whose row of that table is gone go, too. ``about`` is what the source itself says of the stream,
+    for its connector.
     """
 
     ref: StreamRef

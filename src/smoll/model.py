@@ -67,8 +67,9 @@ class StreamResult:
     """What happened to one stream in one run.
 
     ``read`` are the records that the source gave in this run, ``rejected`` those of them that went to the table of
-    rejected rows, ``rows`` the rows written, ``total`` the rows of the table afterwards. ``notes`` are what a person
-    should know (a column appeared, a type was widened), ``error`` is why it failed.
+    rejected rows, ``rows`` the rows written, ``total`` the rows of the table afterwards. ``cursor`` says from where the
+    next run goes on, in words. ``notes`` are what a person should know (a column appeared, a type was widened),
+    ``error`` is why it failed.
     """
 
     ref: StreamRef
@@ -82,6 +83,12 @@ class StreamResult:
     error: str = ""
     read: int = 0
     rejected: int = 0
+    cursor: str = ""
+
+    @property
+    def rate(self) -> float:
+        """Records read in a second."""
+        return self.read / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smoll.connector import StreamPlan
 from smoll.connectors import connector_for
+from smoll.connectors.environment import find_program
 from smoll.errors import LoadError, UsageError
 from smoll.events import Listener, Message, ParseStarted
 from smoll.load import Job
 from smoll.load.rejects import rejected_table
 from smoll.model import StreamRef, StreamState, TableRef
+from smoll.project import ProgramBase
 from smoll.state.layout import Layout
 from smoll.warehouse import Settings
 
@@ -23,13 +26,20 @@ if TYPE_CHECKING:
     from smoll.transform import Dbt, SourceTable
 
 
-def find_jobs(config: ProjectConfig, connection: DuckDBPyConnection, known: Sequence[StreamState] = ()) -> list[Job]:
+def find_jobs(
+    config: ProjectConfig,
+    connection: DuckDBPyConnection,
+    known: Sequence[StreamState] = (),
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Job]:
     """Ask every connector for the source's streams.
 
     Parameters
     ----------
     known
         The streams of earlier runs, for sources that must be asked and cannot be reached.
+    tell
+        Takes a line where a connector has to be installed first, which takes its time.
 
     Raises
     ------
@@ -39,6 +49,9 @@ def find_jobs(config: ProjectConfig, connection: DuckDBPyConnection, known: Sequ
     jobs = []
     for name, source in config.sources.items():
         connector = connector_for(source.kind)
+        if isinstance(source, ProgramBase):
+            with suppress(LoadError):  # its streams may be known; a load says what is wrong
+                find_program(name, source, config.root, tell)
         streams = [state.ref.stream for state in known if state.ref.source == name]
         jobs.append(Job(name, source, connector, connector.discover(name, source, config.root, connection, streams)))
     _refuse_shared_tables(jobs)

@@ -183,7 +183,7 @@ def _load_build_release(
 ) -> RunStatus:
     config, emit = session.config, session.emit
     with open_warehouse(session.layout.warehouse, session.settings) as warehouse:
-        jobs = find_jobs(config, warehouse, session.ledger.streams())
+        jobs = find_jobs(config, warehouse, session.ledger.streams(), lambda line: emit(Message(line)))
         reload = parse_reload(jobs, request.reload, ranged=request.span is not None)
         dbt, chosen = _parse_and_load(session, warehouse, jobs, reload, request, progress)
     stop_if(interrupted)

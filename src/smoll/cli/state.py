@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -46,24 +46,10 @@ def show(invocation: Invocation, name: str, as_json: bool) -> int:
 
 def _row(stored: StoredState) -> tuple[RenderableType, ...]:
     from smoll.cli.output import visible
+    from smoll.state.position import position
 
     files = f"{stored.files:,}" if stored.files else ""
-    return (visible(str(stored.ref)), stored.mode, visible(_cursor(stored)), files, str(stored.run))
-
-
-def _cursor(stored: StoredState) -> str:
-    if stored.column is not None:
-        return f"{stored.column} = {stored.cursor}"
-    # dlt's own cursors are to be seen, not to be set.
-    resources = _below(_below(stored.state, "dlt"), "resources")
-    found = [_below(_below(resources, name), "incremental") for name in resources]
-    return ", ".join(f"{name} = {_below(each, name).get('last_value')}" for each in found for name in each)
-
-
-def _below(state: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """A mapping in a state, which people may have set to anything."""
-    value = state.get(key)
-    return value if isinstance(value, Mapping) else {}
+    return (visible(str(stored.ref)), stored.mode, visible(position(stored.state)), files, str(stored.run))
 
 
 @command.command("set", epilog="Example: smoll state set shop.rental --cursor '2026-01-01 00:00:00'")
@@ -119,9 +105,10 @@ def reset(invocation: Invocation, name: str, no_wait: bool, as_json: bool) -> in
 
 def _words(stored: StoredState) -> RenderableType:
     from smoll.cli.output import visible
+    from smoll.state.position import position
 
     files = f"{stored.files:,} file{'' if stored.files == 1 else 's'}" if stored.files else ""
-    return visible(", ".join(filter(None, (_cursor(stored), files))) or "no cursor and no files")
+    return visible(", ".join(filter(None, (position(stored.state), files))) or "no cursor and no files")
 
 
 def _tell(event: Event) -> None:

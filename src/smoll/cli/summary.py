@@ -31,6 +31,7 @@ _VERDICT = {
     "running": "still running",
     "killed": "killed",
 }
+_TELLING_ROWS = 10_000
 _WAITING_SHOWN = 5
 _REMEDIES_SHOWN = 2
 _CHECK_WORDS: dict[CheckStatus, str] = {
@@ -83,15 +84,22 @@ def _loaded(streams: Sequence[StreamResult], full: bool) -> RenderableType:
     others: tuple[StreamStatus, ...] = ("unchanged", "failed", "skipped")
     parts += [f"{by_status[status]} {status}" for status in others if by_status[status]]
     grid = Table.grid(padding=(0, 2, 0, 0))
-    for justify in ("left", "right", "right"):
-        grid.add_column(justify=justify)
-    if rejected:  # a column without a character would take the width of another
+    grid.add_column()
+    rates, cursors = any(map(_rate, streams)), any(stream.cursor for stream in streams)
+    # A column without a character would take the width of another.
+    for _ in range(3 if rates else 2):
+        grid.add_column(justify="right")
+    if rejected:
         grid.add_column()
+    if cursors:
+        grid.add_column(overflow="ellipsis", no_wrap=True)
     for stream in streams:
         if stream.status == "loaded" or (full and stream.status == "unchanged"):
             name = Text.assemble(mark(stream.status), " ", str(stream.ref))
-            seconds = Text(duration(stream.seconds), "dim")
-            grid.add_row(name, written(stream), seconds, *([_rejected(stream)] if rejected else []))
+            cells = [Text(_rate(stream), "dim")] if rates else []
+            cells += [Text(duration(stream.seconds), "dim"), *([_rejected(stream)] if rejected else [])]
+            cells += [Text(stream.cursor, "dim")] if cursors else []
+            grid.add_row(name, written(stream), *cells)
     lines: list[RenderableType] = [Text(", ".join(parts))]
     lines += [grid] if grid.row_count else []
     for stream in streams:
@@ -107,6 +115,11 @@ def written(stream: StreamResult) -> str:
         return stream.status
     more = f" of {stream.read:,} read" if stream.read > stream.rows + stream.rejected else ""
     return count(stream.rows, "row") + more
+
+
+def _rate(stream: StreamResult) -> str:
+    """How fast it was read; of a few rows it says nothing."""
+    return f"{stream.rate:,.0f}/s" if stream.read >= _TELLING_ROWS else ""
 
 
 def _rejected(stream: StreamResult) -> Text:

@@ -35,6 +35,7 @@ from smoll.load.table import LoadContext, count_live, count_rows, has_metadata, 
 from smoll.load.types import MISFIT
 from smoll.load.write import remove_gone, write
 from smoll.model import StreamRef, StreamResult, StreamStatus, TableRef, quote
+from smoll.state.position import position
 from smoll.warehouse import columns_of, end_aborted
 
 if TYPE_CHECKING:
@@ -288,6 +289,7 @@ def _write_extract(
     state = {**extract.state, **cursor, "key": list(plan.key), "run": context.run}
     if waits and plan.mode == "merge" and "files" in state:  # what is gone is looked for again next time
         state["files"] = {**state["files"], **{name: [] for name in extract.gone}}
+    result = replace(result, cursor=position(state))
     write_state(connection, plan, context, state, result)
     writing.before_commit()
     return result
