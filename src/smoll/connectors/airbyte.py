@@ -82,7 +82,7 @@ def check_config(name: str, source: AirbyteSource, root: Path) -> Callable[[str]
     """
     from jsonschema import Draft7Validator
 
-    spec, config = read_spec(name, source, root), plain(source.config)
+    spec, config = read_spec(name, source, root), _config_of(name, source, root)
     secret = frozenset(_secret_names(spec))
     hide = redactor(_values_of(config, secret))
     problems = []
@@ -98,6 +98,23 @@ def check_config(name: str, source: AirbyteSource, root: Path) -> Callable[[str]
             hint=f"`smoll connectors spec {name}` shows what it takes.",
         )
     return hide
+
+
+def _config_of(name: str, source: AirbyteSource, root: Path) -> dict[str, Any]:
+    """The configuration, with the spec's defaults for what it leaves out: connectors rely on them being there."""
+    return _with_defaults(read_spec(name, source, root), plain(source.config))
+
+
+def _with_defaults(spec: Any, config: dict[str, Any]) -> dict[str, Any]:
+    properties = spec.get("properties") if isinstance(spec, dict) else None
+    for key, about in properties.items() if isinstance(properties, dict) else ():
+        if not isinstance(about, dict):
+            continue
+        if key not in config and "default" in about:
+            config[key] = about["default"]
+        elif isinstance(config.get(key), dict):
+            config[key] = _with_defaults(about, config[key])
+    return config
 
 
 def _secret_names(spec: Any) -> Iterator[str]:
@@ -131,7 +148,7 @@ def read_catalog(name: str, source: AirbyteSource, root: Path) -> dict[str, Any]
     program = find_program(name, source, root)
     hide = check_config(name, source, root)
     with _folder(root) as folder:
-        config = Config(name, source.config, root, folder)
+        config = Config(name, _config_of(name, source, root), root, folder)
         words = ["discover", "--config", str(config.path)]
         message = _ask(name, program, words, root, "CATALOG", source, hide, config)
     found = message.get("catalog")
@@ -290,7 +307,7 @@ def check(name: str, source: AirbyteSource, root: Path, connection: DuckDBPyConn
     program = find_program(name, source, root)
     hide = check_config(name, source, root)
     with _folder(root) as folder:
-        config = Config(name, source.config, root, folder)
+        config = Config(name, _config_of(name, source, root), root, folder)
         words = ["check", "--config", str(config.path)]
         message = _ask(name, program, words, root, "CONNECTION_STATUS", source, hide, config)
     status = message.get("connectionStatus") or {}
@@ -336,7 +353,7 @@ def extract_all(
         )
     plans = [now[plan.ref] for plan in plans]
     configured = {"streams": [_configured(plan) for plan in plans]}
-    config = Config(name, source.config, first.root, first.scratch)
+    config = Config(name, _config_of(name, source, first.root), first.root, first.scratch)
     keys = {stream_key(plan.about["stream"]): plan.ref.stream for plan in plans}
     schemas = {plan.ref.stream: plan.about["stream"].get("json_schema") or {} for plan in plans}
     declared = {stream: {"schema": schema, "version": None} for stream, schema in schemas.items()}

@@ -21,7 +21,7 @@ _BLOCK = 1 << 20
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of Linux
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 5
-_TAIL_LINES, _TAIL_LENGTH = 20, 500
+_TAIL_LINES, _TAIL_LENGTH = 10, 500
 _LOGGED_LINES = 10_000
 """Lines of stderr that go to the run's log; a connector that floods it must not fill the disk."""
 _OWN_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
