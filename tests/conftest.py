@@ -11,7 +11,7 @@ import smoll
 
 pytest.register_assert_rewrite("support")
 
-from support import MakeProject, Postgres, write_project  # noqa: E402
+from support import MakeProject, MariaDB, Postgres, mariadb_server, mariadbd, write_project  # noqa: E402
 from wheels import SOURCE, TAP, build_wheel  # noqa: E402
 
 _databases = itertools.count(1)
@@ -76,3 +76,21 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def maria_server() -> Iterator[MariaDB]:
+    """A real MariaDB, for the whole session; tests take `maria` instead."""
+    if mariadbd() is None:
+        pytest.skip("there is no mariadbd; on Debian: apt-get install mariadb-server")
+    with mariadb_server() as server:
+        yield server
+
+
+@pytest.fixture
+def maria(maria_server: MariaDB) -> Iterator[MariaDB]:
+    """An empty database of the tests' MariaDB."""
+    name = f"test_{next(_databases)}"
+    maria_server.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    yield MariaDB(name, maria_server.socket)
+    maria_server.execute(f"DROP DATABASE {name}")

@@ -1,12 +1,16 @@
-"""What the tests of several parts share: real projects in real folders, and a real Postgres."""
+"""What the tests of several parts share: real projects in real folders, a real Postgres and a real MariaDB."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import os
+import shutil
 import subprocess
-from collections.abc import Mapping
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -117,6 +121,60 @@ class Postgres:
         done = subprocess.run(command, input=sql, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+@dataclass(frozen=True)
+class MariaDB:
+    """A database of its own on the tests' MariaDB server, which is reached by a socket."""
+
+    database: str
+    socket: Path
+
+    @property
+    def url(self) -> str:
+        return f"mysql://root@localhost/{self.database}?socket={self.socket}"
+
+    @property
+    def driver_url(self) -> str:
+        """For SQLAlchemy."""
+        return f"mysql+pymysql://root@localhost/{self.database}?unix_socket={self.socket}"
+
+    def execute(self, sql: str) -> str:
+        """Run SQL, in as many statements as you like; an error in one of them raises."""
+        command = ["mariadb", "--no-defaults", f"--socket={self.socket}", "--user=root", "--batch", "-N"]
+        sql = f"SET NAMES utf8mb4; {sql}"
+        done = subprocess.run([*command, self.database], input=sql, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@contextmanager
+def mariadb_server() -> Iterator[MariaDB]:
+    """A real MariaDB, with data, socket and log in a folder of its own, and no port."""
+    with tempfile.TemporaryDirectory(prefix="smoll-maria-", ignore_cleanup_errors=True) as folder:
+        data, socket = Path(folder) / "data", Path(folder) / "s"
+        options = ["--no-defaults", f"--datadir={data}"]
+        own = ["--user=root"] if os.geteuid() == 0 else []
+        install = ["mariadb-install-db", *options, *own, "--auth-root-authentication-method=normal", "--skip-test-db"]
+        subprocess.run(install, check=True, capture_output=True)
+        small = ["--innodb-buffer-pool-size=32M", "--skip-networking", "--skip-log-bin", f"--socket={socket}"]
+        with (Path(folder) / "log").open("wb") as log:
+            server = subprocess.Popen([mariadbd() or "", *options, *own, *small], stdout=log, stderr=log)
+        try:
+            ping = ["mariadb-admin", "--no-defaults", f"--socket={socket}", "--user=root", "ping"]
+            deadline = time.monotonic() + 60
+            while subprocess.run(ping, capture_output=True).returncode != 0:
+                assert server.poll() is None and time.monotonic() < deadline, (Path(folder) / "log").read_text()
+                time.sleep(0.1)
+            yield MariaDB("mysql", socket)
+        finally:
+            server.kill()
+            server.wait()
+
+
+def mariadbd() -> str | None:
+    """The program of the server; None where there is none."""
+    return shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
 def parquet(sql: str, path: Path) -> None:

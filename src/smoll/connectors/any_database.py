@@ -84,9 +84,9 @@ class Connected:
     def describe(self, relation: Relation) -> list[tuple[str, str]]:
         """See `Database`."""
         result = self.session.execute(_text(f"SELECT * FROM {relation.sql} WHERE 1 = 0"))
-        names = list(result.keys())
+        found = [(column[0], str(column[1])) for column in result.cursor.description]
         result.close()
-        return [(name, "") for name in names]
+        return found
 
     def part(self, sql: str, columns: Sequence[Column], label: str, reading: Reading) -> Part:
         """See `Database`. The rows are fetched here and now."""
@@ -253,7 +253,10 @@ def table_sql(table: str, database: Database) -> str:
 def identifier(name: str, database: Database) -> str:
     """A name, quoted as the database does."""
     assert isinstance(database, Connected)
-    return str(database.session.dialect.identifier_preparer.quote_identifier(name))
+    preparer = database.session.dialect.identifier_preparer
+    quoted = str(preparer.quote_identifier(name))
+    # It doubles a percent sign for drivers that take one for a parameter; `_text` does that, too.
+    return quoted.replace("%%", "%") if getattr(preparer, "_double_percents", False) else quoted
 
 
 def columns(relation: Relation, database: Database) -> list[Column]:

@@ -6,6 +6,7 @@ what is read, and with which types, is the same by either way.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from smoll.project import SqlSource
+
+
+_QUERY_IN_ERROR = re.compile(r'(Binder|IO|Invalid Input) Error: Failed to \w+ (\w+ )*query ".*": ', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Database(Protocol):
         ...
 
     def describe(self, relation: Relation) -> list[tuple[str, str]]:
-        """The names of a query's columns, each with the type in DuckDB that the way here gives it ("" if unknown)."""
+        """The names of a query's columns, each with its type: DuckDB's where it is attached, else the driver's own."""
         ...
 
     def part(self, sql: str, columns: Sequence[Column], label: str, reading: Reading) -> Part:
@@ -192,7 +196,8 @@ class Scanned:
 
     def explain(self, error: Exception) -> str:
         """See `Database`."""
-        return str(error).splitlines()[0].replace(self.alias, self.alias.removeprefix("__source_").rpartition("_")[0])
+        text = _QUERY_IN_ERROR.sub("", str(error)).strip().splitlines()[0]
+        return text.replace(self.alias, self.alias.removeprefix("__source_").rpartition("_")[0])
 
 
 def select(columns: Sequence[Column], relation: Relation, where: str, database: Database, dialect: Dialect) -> str:

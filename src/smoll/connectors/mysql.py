@@ -47,6 +47,13 @@ _SHAPES = (
     "geomcollection",
     "geometrycollection",
 )
+_CODES = {
+    **dict.fromkeys(("1", "2", "3", "8", "9", "13"), ""),
+    **dict.fromkeys(("0", "246"), "DECIMAL"),
+    **dict.fromkeys(("7", "12"), "TIMESTAMP"),
+    **{"4": "FLOAT", "5": "DOUBLE", "10": "DATE", "11": "VARCHAR", "16": "BLOB"},
+}
+"""The protocol's numbers of types (dev.mysql.com/doc/dev/mysql-server/latest/field__types_8h.html)."""
 _MOMENTS = {"date": "DATE", "datetime": "TIMESTAMP", "timestamp": "TIMESTAMP WITH TIME ZONE"}
 
 _CATALOG = """
@@ -122,7 +129,7 @@ def identifier(name: str, database: Database) -> str:
 def columns(relation: Relation, database: Database) -> list[Column]:
     """The columns of a table, from the catalog; those of a query, by the types that it would come with."""
     if relation.is_query:
-        return [_query_column(name, kind, database) for name, kind in database.describe(relation)]
+        return [_query_column(name, kind, database) for name, kind in _query_types(relation, database)]
     found = database.rows(_CATALOG.format(table=_text(relation.name)))
     texts = any(row[1] == "longtext" for row in found)
     maria = texts and "MariaDB" in str(database.rows("SELECT CAST(VERSION() AS CHAR)")[0][0])
@@ -205,6 +212,22 @@ def _column(name: str, kind: str, whole: str, digits: int | None, scale: int | N
     return Column(PartColumn(name, "VARCHAR"), text)
 
 
+def _query_types(relation: Relation, database: Database) -> list[tuple[str, str]]:
+    """The columns of a query, with the types that the scanner would give them; "" for whole numbers of any size.
+
+    A driver gives a number for the type, and the same for bytes as for texts, so the server is asked which they are.
+    """
+    found = database.describe(relation)
+    if not database.texts or not found:
+        return found
+    names = ", ".join(f"CHARSET(q.{identifier(name, database)})" for name, _ in found)
+    charsets = database.rows(f"SELECT {names} FROM (SELECT 1) one LEFT JOIN {relation.sql} ON false")[0]
+    return [
+        (name, _CODES.get(code, "BLOB" if charset == "binary" else "VARCHAR"))
+        for (name, code), charset in zip(found, charsets, strict=True)
+    ]
+
+
 def _query_column(name: str, kind: str, database: Database) -> Column:
     """How a column of a query is read, by the type that the scanner gives it.
 
@@ -214,13 +237,20 @@ def _query_column(name: str, kind: str, database: Database) -> Column:
     own = identifier(name, database)
     text = f"CAST({own} AS CHAR)"
     if kind.startswith("DECIMAL"):
-        return Column(PartColumn(name, None, ("DECIMAL", "VARCHAR"), declared=kind), text)
-    if kind in ("DOUBLE", ""):
+        declared = kind if "(" in kind else ""
+        return Column(PartColumn(name, None, ("DECIMAL", "VARCHAR"), declared=declared), text)
+    if kind == "DOUBLE":
         return Column(PartColumn(name, None, ("DOUBLE", "DECIMAL", "VARCHAR"), declared=kind), text)
+    if kind == "":
+        return Column(PartColumn(name, None, ("BIGINT", "DECIMAL", "VARCHAR"), declared="BIGINT"), text)
     if kind in ("DATE", "TIMESTAMP"):  # a TIMESTAMP of the server, and a DATETIME, look alike here
         return Column(PartColumn(name, None, (kind, "VARCHAR"), declared=kind), text)
     if kind == "BOOLEAN":
         return Column(PartColumn(name, kind), f"CAST({own} AS UNSIGNED)", "CAST(CAST({0} AS INTEGER) AS BOOLEAN)")
+    if kind == "BLOB" and database.texts:
+        return Column(PartColumn(name, kind), f"HEX({own})", "unhex({0})")
+    if kind == "FLOAT":
+        return _typed(name, kind, own, f"CAST({own} + 0e0 AS CHAR)", database)
     return Column(PartColumn(name, kind), text if kind == "VARCHAR" else own)
 
 

@@ -49,6 +49,10 @@ _DUCKDB_NAMES = {
 }
 """Types that the scanner hands over exactly. Arrays and json go as JSON, the rest as text."""
 
+_MOMENTS = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
+_BEFORE_CHRIST = "^([0-9-]+)(.*) BC$"
+"""Postgres ends a moment with BC, DuckDB puts (BC) behind the day."""
+
 _CATALOG = """
 SELECT a.attname::text AS name, format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid), NULL) AS kind,
   CASE WHEN a.atttypid = 1700 AND a.atttypmod >= 4 THEN (a.atttypmod - 4) >> 16 END AS precision,
@@ -165,8 +169,8 @@ def _column(name: str, kind: str, precision: int | None, scale: int | None, data
         return Column(part, own)
     if part.type == "BLOB":
         return Column(part, f"encode({own}, 'hex')", "unhex({0})")
-    # DuckDB knows a year before Christ by brackets.
-    return Column(part, f"{own}::text", f"CAST(replace({{0}}, ' BC', ' (BC)') AS {part.type})")
+    value = f"regexp_replace({{0}}, '{_BEFORE_CHRIST}', '\\1 (BC)\\2')" if part.type in _MOMENTS else "{0}"
+    return Column(part, f"{own}::text", f"CAST({value} AS {part.type})")
 
 
 def _part_column(name: str, kind: str, precision: int | None, scale: int | None) -> PartColumn:

@@ -70,7 +70,9 @@ def columns(relation: Relation, database: Database) -> list[Column]:
     if scanned and all(_STORED.get(kind, set()) >= stored[name] for name, kind in declared.items()):
         return [Column(PartColumn(name, kind), quote(name)) for name, kind in declared.items()]
     return [
-        Column(PartColumn(name, None, _among(kind, stored[name])), _text_sql(name)) for name, kind in declared.items()
+        _as_text(PartColumn(name, "BLOB") if kind == "BLOB" and stored[name] <= {"blob"} else part)
+        for name, kind in declared.items()
+        for part in [PartColumn(name, None, _among(kind, stored[name]))]
     ]
 
 
@@ -82,15 +84,24 @@ def primary_key(table: str, database: Database) -> tuple[str, ...]:
 
 def part(relation: Relation, columns: Sequence[Column], where: str, database: Database, reading: Reading) -> Part:
     """DuckDB's scan where every type fits; else SQLite's own text of every value."""
-    if columns and all(column.part.type for column in columns):
-        names = ", ".join(quote(column.name) for column in columns)
+    if all(_is_scanned(column) for column in columns):
+        names = ", ".join(column.read for column in columns)
         sql = f"SELECT {names} FROM {quote(database.alias)}.{quote(relation.name)}{where}"
         return Part(sql, tuple(column.part for column in columns), relation.name)
-    texts = [
-        Column(column.part, _text_sql(column.name), "unhex({0})" if column.part.type == "BLOB" else "{0}")
-        for column in columns
-    ]
-    return database.part(select(texts, relation, where, database, sys.modules[__name__]), texts, relation.name, reading)
+    texts = [_as_text(column.part) if _is_scanned(column) else column for column in columns]
+    sql = select(texts, relation, where, database, sys.modules[__name__])
+    return database.part(sql, texts, relation.name, reading)
+
+
+def _is_scanned(column: Column) -> bool:
+    """True where DuckDB's scanner reads the column as it is."""
+    return column.read == quote(column.name)
+
+
+def _as_text(part: PartColumn) -> Column:
+    """The column by SQLite's own text of its values."""
+    value = "unhex({0})" if part.type == "BLOB" else f"CAST({{0}} AS {part.type})" if part.type else "{0}"
+    return Column(part, _text_sql(part.name), value)
 
 
 def cursor_column(plan: StreamPlan, column: Column, relation: Relation, database: Database) -> Column:
