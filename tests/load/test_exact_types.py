@@ -390,3 +390,9 @@ def test_json_without_records_is_no_rows(make_project: MakeProject) -> None:
     write(project.config.root, {"data/t.json": '[{"id": "a"}]'})
     load(reopen(project))
     assert rows(project) == [("a",)]
+
+
+def test_a_number_of_json_too_small_for_a_double_is_not_zero(make_project: MakeProject) -> None:
+    project = make_project(files_yml("data/t.ndjson"), {"data/t.ndjson": '{"v": 1e-400}\n{"v": 1}\n'})
+    load(project)
+    assert rows(project) == [("1",), ("1e-400",)]

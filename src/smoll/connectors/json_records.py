@@ -121,7 +121,7 @@ class Number(str):
     @property
     def is_long(self) -> bool:
         """True where a double, which DuckDB's JSON reader makes of every fraction, does not hold it."""
-        if len(self) <= 15 or not set(self) & set(".eE"):
+        if not set(self) & set("eE" if len(self) <= 15 else ".eE"):  # an exponent makes a short one too small, too
             return False
         number = float(self)
         return number - number != 0 or Decimal(self) not in (Decimal(repr(number)), Decimal(f"{number:.17g}"))
