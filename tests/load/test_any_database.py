@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy.dialects
 
-from load.test_postgres import TYPES, quoted
+from load.test_postgres import OWN_TYPES, TYPES, quoted
 from support import MakeProject, MariaDB, Postgres, load, raw, refused, reopen, rows, sql_yml, types
 
 
@@ -43,8 +43,8 @@ def test_the_types_are_those_of_the_scanner(make_project: MakeProject, postgres:
     columns = ", ".join(f"{quoted(name)} {kind}" for name, (kind, *_) in TYPES.items())
     values = ", ".join(value for _, value, *_ in TYPES.values())
     postgres.execute(
-        f"""CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE DOMAIN zip AS varchar(5);
-        CREATE TABLE t ({columns}, ever date, never timestamptz, old timestamp, long interval);
+        f"""{OWN_TYPES}
+        CREATE TABLE t ({columns}, ever date, never timestamptz, old timestamp, far interval);
         INSERT INTO t VALUES ({values}, 'infinity', '-infinity', '0044-03-15 10:00 BC', '1 year 2 days 3.5 seconds');
         INSERT INTO t (small) VALUES (NULL);"""
     )

@@ -37,8 +37,44 @@ TYPES: dict[str, tuple[str, str, str, Any]] = {
     "zip": ("zip", "'01234'", "VARCHAR", "01234"),
     "address": ("inet", "'10.0.0.1'", "VARCHAR", "10.0.0.1/32"),
     "nothing": ("integer", "NULL", "INTEGER", None),
+    "scaled": ("numeric(50,10)", f"{10**39}.0000000001", "VARCHAR", f"{10**39}.0000000001"),
+    "scaled_but_short": ("numeric(50,10)", "1.5", "DECIMAL(18,10)", Decimal("1.5")),
+    "negative_scale": ("numeric(5,-2)", "12300", "DECIMAL(18,0)", Decimal(12300)),
+    "all_digits": ("numeric(5,5)", "0.12345", "DECIMAL(5,5)", Decimal("0.12345")),
+    "endless": ("numeric", "'-Infinity'", "VARCHAR", "-Infinity"),
+    "numbers": ("numeric[]", "ARRAY[0.12345678901234567890, 'NaN', NULL]", "JSON", None),
+    "moments": (
+        "timestamptz[]",
+        "ARRAY['2024-01-01 10:00+02'::timestamptz]",
+        "JSON",
+        ["2024-01-01T08:00:00+00:00"],
+    ),
+    "cube": ("int[]", "ARRAY[[[1, 2]], [[3, NULL]]]", "JSON", [[[1, 2]], [[3, None]]]),
+    "plain_json": ("json", """'{"n": 12345678901234567890.12345, "n": 2}'""", "JSON", None),
+    "clock": ("time", "'23:59:59.999999'", "TIME", datetime.time(23, 59, 59, 999999)),
+    "zoned_clock": ("timetz", "'10:00:00+02'", "VARCHAR", "10:00:00+02"),
+    "long": ("interval", "'1 year 2 mons 3 days 04:05:06.7'", "INTERVAL", None),
+    "bits": ("bit(3)", "B'101'", "VARCHAR", "101"),
+    "some_bits": ("varbit", "B'1'", "VARCHAR", "1"),
+    "price_tag": ("money", "12.5", "VARCHAR", "$12.50"),
+    "span": ("int4range", "'[1,5)'", "VARCHAR", "[1,5)"),
+    "spans": ("tstzmultirange", "'{}'", "VARCHAR", "{}"),
+    "pair": ("pair", "ROW(1, 'a b')", "VARCHAR", '(1,"a b")'),
+    "network": ("cidr", "'10.0.0.0/8'", "VARCHAR", "10.0.0.0/8"),
+    "place": ("point", "'(1,2)'", "VARCHAR", "(1,2)"),
+    "words": ("tsvector", "'a b'", "VARCHAR", "'a' 'b'"),
+    "padded": ("char(5)", "'ab'", "VARCHAR", "ab"),
+    "single": ('"char"', "'x'", "VARCHAR", "x"),
+    "object": ("oid", "4294967295", "VARCHAR", "4294967295"),
+    "cents": ("cents", "1.25", "DECIMAL(18,2)", Decimal("1.25")),
+    "kept": ("bigint GENERATED ALWAYS AS (small * 2) STORED", "DEFAULT", "BIGINT", -10),
+    "counted": ("int GENERATED ALWAYS AS IDENTITY", "DEFAULT", "INTEGER", 1),
     'odd "name" %': ("integer", "7", "INTEGER", 7),
 }
+
+
+OWN_TYPES = """CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE DOMAIN zip AS varchar(5);
+    CREATE DOMAIN cents AS numeric(10,2) CHECK (value > 0); CREATE TYPE pair AS (n int, t text);"""
 
 
 def quoted(name: str) -> str:
@@ -49,7 +85,7 @@ def test_every_type_arrives_exactly(make_project: MakeProject, postgres: Postgre
     columns = ", ".join(f"{quoted(name)} {kind}" for name, (kind, *_) in TYPES.items())
     values = ", ".join(value for _, value, *_ in TYPES.values())
     postgres.execute(
-        f"""CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE DOMAIN zip AS varchar(5);
+        f"""{OWN_TYPES} SET TIME ZONE 'UTC';
         CREATE TABLE t ({columns}); INSERT INTO t VALUES ({values});"""
     )
     project = make_project(sql_yml(postgres.url, ["t"]))
@@ -65,7 +101,58 @@ def test_every_type_arrives_exactly(make_project: MakeProject, postgres: Postgre
     assert found["wide"] == Decimal("1234567890123456789012345678.0123456789")
     assert found["moment"].timestamp() == 1704096000
     assert found["local"] == datetime.datetime(2024, 1, 1, 10, 0, 0, 123456)
-    assert raw(project, "SELECT real::VARCHAR FROM raw_s.t") == [("0.1",)]
+    assert raw(project, "SELECT real::VARCHAR, long::VARCHAR, numbers::VARCHAR, plain_json::VARCHAR FROM raw_s.t") == [
+        (
+            "0.1",
+            "1 year 2 months 3 days 04:05:06.7",
+            '[0.12345678901234567890,"NaN",null]',
+            '{"n": 12345678901234567890.12345, "n": 2}',
+        )
+    ]
+
+
+def test_moments_without_end_and_before_christ(make_project: MakeProject, postgres: Postgres) -> None:
+    postgres.execute(
+        """CREATE TABLE t (d date, ts timestamp, tz timestamptz); INSERT INTO t VALUES
+          ('infinity', 'infinity', 'infinity'), ('-infinity', '-infinity', '-infinity'),
+          ('0044-03-15 BC', '0044-03-15 10:00:00 BC', '0044-03-15 10:00:00+00 BC'),
+          ('9999-12-31', '9999-12-31 23:59:59.999999', '9999-12-31 23:59:59.999999+00');"""
+    )
+    project = make_project(sql_yml(postgres.url, ["t"]))
+
+    load(project)
+
+    assert raw(project, "SELECT d::VARCHAR, ts::VARCHAR, tz::VARCHAR FROM raw_s.t ORDER BY d") == [
+        ("-infinity", "-infinity", "-infinity"),
+        ("0044-03-15 (BC)", "0044-03-15 (BC) 10:00:00", "0044-03-15 (BC) 10:00:00+00"),
+        ("9999-12-31", "9999-12-31 23:59:59.999999", "9999-12-31 23:59:59.999999+00"),
+        ("infinity", "infinity", "infinity"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "odd", "plain", "before"),
+    [
+        ("numeric(10,2)", "NaN", "1.50", "DECIMAL(10,2)"),
+        ("timestamp", "294276-12-31 23:59:59", "2024-01-01 10:00:00", "TIMESTAMP"),
+        ("timestamptz", "294276-12-31 23:59:59+00", "2024-01-01 10:00:00+00", "TIMESTAMP WITH TIME ZONE"),
+        ("interval", "infinity", "1 day", "INTERVAL"),
+    ],
+)
+@pytest.mark.parametrize("driver", ["", "+psycopg"])
+def test_a_value_that_no_type_of_duckdb_holds_becomes_text(
+    make_project: MakeProject, postgres: Postgres, kind: str, odd: str, plain: str, before: str, driver: str
+) -> None:
+    postgres.execute(f"CREATE TABLE t (v {kind}); INSERT INTO t VALUES ('{plain}');")
+    project = make_project(sql_yml(postgres.url.replace("postgresql:", f"postgresql{driver}:"), ["t"]))
+    load(project)
+    assert types(project) == {"v": before}
+    postgres.execute(f"INSERT INTO t VALUES ('{odd}')")
+
+    load(project)
+
+    assert types(project) == {"v": "VARCHAR"}
+    assert rows(project) == sorted([(odd,), (plain,)])
 
 
 def test_every_table_is_loaded_and_a_named_one_has_its_own_options(

@@ -42,12 +42,15 @@ class Column:
     """A column of the database.
 
     ``part`` is how the load gets it, ``read`` the database's SQL for it, and ``value`` DuckDB's SQL that makes the
-    part's type of what comes, with ``{0}`` for that.
+    part's type of what comes, with ``{0}`` for that. ``odd`` is the database's SQL, true for a value that does not
+    come so unchanged (NaN in a decimal, say); where there is one, the column is read as `otherwise`.
     """
 
     part: PartColumn
     read: str
     value: str = "{0}"
+    odd: str = ""
+    otherwise: Column | None = None
 
     @property
     def name(self) -> str:

@@ -49,6 +49,14 @@ _DUCKDB_NAMES = {
 }
 """Types that the scanner hands over exactly. Arrays and json go as JSON, the rest as text."""
 
+_LATEST = "{0} > '294247-01-01' AND isfinite({0})"
+_ODD = {
+    "DECIMAL": "{0} = 'NaN'",
+    "TIMESTAMP": _LATEST,
+    "TIMESTAMP WITH TIME ZONE": _LATEST,
+    "INTERVAL": "NOT isfinite({0})",
+}
+"""Values that DuckDB's type cannot hold; its scanner makes 0 of NaN, and a time before Christ of a late one."""
 _MOMENTS = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
 _BEFORE_CHRIST = "^([0-9-]+)(.*) BC$"
 """Postgres ends a moment with BC, DuckDB puts (BC) behind the day."""
@@ -165,12 +173,14 @@ def _column(name: str, kind: str, precision: int | None, scale: int | None, data
         return Column(part, f"to_json({own})::text")
     if part.type is None or part.type == "VARCHAR":
         return Column(part, f"{own}::text")
+    odd, among = _ODD.get(part.type.split("(")[0], ""), (part.type.split("(")[0], "VARCHAR")
+    otherwise = Column(PartColumn(name, None, among), f"{own}::text") if odd else None
     if not database.texts:
-        return Column(part, own)
+        return Column(part, own, "{0}", odd.format(own), otherwise)
     if part.type == "BLOB":
         return Column(part, f"encode({own}, 'hex')", "unhex({0})")
     value = f"regexp_replace({{0}}, '{_BEFORE_CHRIST}', '\\1 (BC)\\2')" if part.type in _MOMENTS else "{0}"
-    return Column(part, f"{own}::text", f"CAST({value} AS {part.type})")
+    return Column(part, f"{own}::text", f"CAST({value} AS {part.type})", odd.format(own), otherwise)
 
 
 def _part_column(name: str, kind: str, precision: int | None, scale: int | None) -> PartColumn:

@@ -289,14 +289,21 @@ def _extract_part(plan: StreamPlan, opened: _Open, reading: Reading) -> Extract:
         return Extract((), lambda error: _explain(plan, opened, error), notes=("the table has no columns",))
     columns, bounds = _bounds(plan, _selected(plan, columns), relation, reading, opened)
     where = _where(relation, bounds.condition)
-    counted = _Counted(plan.ref, relation, where, database)
-    part = counted.witness(dialect.part(relation, columns, where, database, reading))
+
+    def part_of(columns: Sequence[Column]) -> Part:
+        odd = " OR ".join(f"({column.odd})" for column in columns if column.odd)
+        part = replace(dialect.part(relation, columns, where, database, reading), label=str(plan.ref))
+        return _Counted(plan.ref, relation, where, odd, database).witness(part)
+
+    part = part_of(columns)
+    if any(column.otherwise for column in columns):
+        part = replace(part, describe=lambda: part_of([column.otherwise or column for column in columns]))
     keys = None
     if plan.deletes != "ignore" and bounds.condition:
         own = [column for column in columns if column.name in plan.key]
         keys = replace(dialect.part(relation, own, _where(relation, ""), database, reading), label=str(plan.ref))
     return Extract(
-        parts=(replace(part, label=str(plan.ref)),),
+        parts=(part,),
         explain=lambda error: _explain(plan, opened, error),
         complete=not bounds.condition,
         keys=keys,
@@ -350,27 +357,35 @@ def _where(relation: Relation, condition: str) -> str:
 
 @dataclass(frozen=True)
 class _Counted:
-    """The rows of a part as the database itself counts them."""
+    """The rows of a part as the database itself counts them; ``odd`` is true for those that do not come unchanged."""
 
     ref: StreamRef
     relation: Relation
     where: str
+    odd: str
     database: Database
 
     def count(self) -> int:
-        """How many rows there are now, or in the snapshot that is read."""
-        return int(self.database.rows(f"SELECT count(*) AS n FROM {self.relation.sql}{self.where}")[0][0])
+        """How many rows there are now, or in the snapshot that is read. Raises LoadError where one of them is odd."""
+        odd = f"count(CASE WHEN {self.odd} THEN 1 END)" if self.odd else "0"
+        sql = f"SELECT count(*) AS n, {odd} AS odd FROM {self.relation.sql}{self.where}"
+        count, found = self.database.rows(sql)[0]
+        if found:
+            raise LoadError(f"{self.ref}: {found} rows hold a value that the type of its column in DuckDB cannot.")
+        return int(count)
 
     def witness(self, part: Part) -> Part:
         """The part with the count of its rows: in the same snapshot, or before and after where there is none."""
         if part.records is not None:  # all of it was read at once
-            read, there = part.records()(), self.count() if self.database.snapshot else None
+            read, there = part.records()(), self._count_rows() if self.database.snapshot else None
             if there not in (None, read):
-                raise LoadError(
-                    f"{self.ref}: the database has {there:,} records, and {read:,} were read.", hint="Run again."
-                )
+                text = f"{self.ref}: the database has {there:,} records, and {read:,} were read."
+                raise LoadError(text, hint="Run again.")
             return part
         return replace(part, records=self._in_snapshot if self.database.snapshot else self._around)
+
+    def _count_rows(self) -> int:
+        return replace(self, odd="").count()
 
     def _in_snapshot(self) -> Callable[[], int]:
         return self.count
