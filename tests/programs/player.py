@@ -6,7 +6,7 @@ written but done; see `_DO`. ``play/x.catalog`` is its catalog, ``play/x.spec`` 
 What it was given is added to ``play/x.calls``, a line of JSON for each call.
 """
 
-# ruff: noqa: PTH
+# ruff: noqa: PTH116, PTH118, PTH123
 # Without pathlib it starts in half of the time.
 from __future__ import annotations
 
