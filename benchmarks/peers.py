@@ -19,6 +19,8 @@ PEERS: dict[str, tuple[str, ...]] = {
     "Dagster + dagster-dbt": _DAGSTER,
     "dlt": ("dlt[duckdb]==1.31.0", "pyarrow==26.0.1", f"duckdb=={version('duckdb')}"),
     "pandas": ("pandas==2.3.3", "pyarrow==26.0.1", f"duckdb=={version('duckdb')}"),
+    "tap-postgres": ("meltanolabs-tap-postgres==0.10.0",),
+    "target-duckdb": ("target-duckdb==0.8.0", f"duckdb=={version('duckdb')}"),
     "create-dagster": ("create-dagster==1.13.27", "dagster-dg-cli==1.13.27", *_DAGSTER),
 }
 

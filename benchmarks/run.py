@@ -11,7 +11,14 @@ from pathlib import Path
 
 from common import CACHE, BenchmarkError, machine, memory_measure, say, versions
 
-BENCHMARKS = {"a": "load_flights", "b": "five_models", "c": "newcomer", "d": "install_size", "e": "loading"}
+BENCHMARKS = {
+    "a": "load_flights",
+    "b": "five_models",
+    "c": "newcomer",
+    "d": "install_size",
+    "e": "loading",
+    "g": "messages",
+}
 _BEGIN, _END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
