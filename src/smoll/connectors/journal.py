@@ -73,6 +73,8 @@ class Journal:
         self.state: Any = None
         self.attempt = 1
         self._current: dict[str, Segment] = {}
+        self._activated: dict[str, tuple[int, Any]] = {}
+        self._written: set[Path] = set()
         self._numbers = 0
         self._checked = 0.0
         self._unsaved = 0
@@ -87,12 +89,14 @@ class Journal:
         current = self._current.get(stream)
         if current and current.declared == declared:
             return current
+        self.flush()
         segment = self._add(stream, declared, "ndjson")
         self._current[stream] = segment
         return segment
 
     def adopt(self, stream: str, declared: Mapping[str, Any], file: Path, kind: str) -> None:
         """Take over a file of records that the connector wrote itself (a BATCH)."""
+        self.flush()
         segment = self._add(stream, declared, kind)
         with _writable(self.folder):
             shutil.move(file, segment.path)
@@ -112,9 +116,10 @@ class Journal:
     def flush(self) -> int:
         """Write what is pending. Returns the bytes written."""
         written = 0
-        for segment in self._current.values():
+        for segment in self.segments:
             if segment.pending:
                 written += _append(segment)
+                self._written.add(segment.path)
         self._unsaved += written
         return written
 
@@ -126,13 +131,13 @@ class Journal:
             return
         self.flush()
         with _writable(self.folder):
-            for segment in self.segments:
-                if segment.path.exists():
-                    fsync_path(segment.path)
+            for path in self._written:
+                fsync_path(path)
         sizes = {str(segment.number): [segment.size, segment.rows, segment.long] for segment in self.segments}
         self._log({"checkpoint": state, "sizes": sizes}, sync=True)
         self._checked, self._unsaved = time.monotonic(), 0
         self.saved = {segment.number for segment in self.segments}
+        self._written.clear()
 
     def drop(self, streams: Collection[str]) -> None:
         """Forget the records of streams that the connector is about to send from the beginning."""
@@ -142,15 +147,24 @@ class Journal:
     def _forget(self, segment: Segment) -> None:
         self._log({"dropped": segment.number})
         segment.path.unlink(missing_ok=True)
+        self._written.discard(segment.path)
         self.segments.remove(segment)
         if self._current.get(segment.stream) is segment:
             del self._current[segment.stream]
 
-    def keep_version(self, stream: str, version: Any) -> None:
-        """Forget the records of a stream that were sent as another version of its table."""
-        old = {each.number for each in self.segments if each.stream == stream and each.declared["version"] != version}
-        for segment in [each for each in self.segments if each.number in old and each.declared["version"] is not None]:
-            self._forget(segment)
+    def activate(self, stream: str, version: Any) -> None:
+        """From now on this version of the stream's table counts: what came before as another one does not."""
+        self._activated[stream] = self._numbers, version
+        self._log({"activated": stream, "version": version, "after": self._numbers})
+
+    def records_of(self, stream: str) -> list[Segment]:
+        """The segments of a stream that count, in the order in which they came."""
+        after, version = self._activated.get(stream, (0, None))
+        return [
+            segment
+            for segment in self.segments
+            if segment.stream == stream and (segment.number > after or segment.declared["version"] in (None, version))
+        ]
 
     def remove(self) -> None:
         """Remove the journal: what it held is committed, or nobody wants it."""
@@ -205,7 +219,7 @@ def _restore(journal: Journal, entries: list[dict[str, Any]]) -> bool:
         return False
     journal.state, sizes = entries[last]["checkpoint"], entries[last]["sizes"]
     found: dict[int, Segment] = {}
-    for entry in entries:
+    for place, entry in enumerate(entries):
         if "segment" in entry and str(entry["segment"]) in sizes:
             size, rows, long = sizes[str(entry["segment"])]
             path = journal.folder / f"{entry['segment']}.{entry['kind']}"
@@ -214,6 +228,8 @@ def _restore(journal: Journal, entries: list[dict[str, Any]]) -> bool:
             found[segment.number] = segment
         elif "dropped" in entry:
             found.pop(entry["dropped"], None)
+        elif "activated" in entry and place < last:
+            journal._activated[entry["activated"]] = entry["after"], entry["version"]
         elif "attempt" in entry:
             journal.attempt = entry["attempt"]
     kept = {segment.path.name for segment in found.values()}
@@ -222,7 +238,7 @@ def _restore(journal: Journal, entries: list[dict[str, Any]]) -> bool:
             if path.name not in kept and path.name != _LOG:
                 path.unlink()
         for segment in found.values():
-            if segment.size and segment.path.stat().st_size < segment.size:
+            if segment.size and not (segment.path.exists() and segment.path.stat().st_size >= segment.size):
                 return False  # a power cut on a disk that did not keep its word
             if segment.path.exists():
                 os.truncate(segment.path, segment.size)

@@ -109,7 +109,6 @@ class SingerReader:
         return self._begin(name, stream, {**before.declared, "version": message.version})
 
     def _begin(self, name: str, stream: str, declared: Mapping[str, Any]) -> Segment:
-        self._journal.flush()  # records of one stream under two names, or descriptions, stay in their order
         segment = self._journal.begin(stream, declared)
         self._segments[name], self._versions[name] = segment, declared["version"]
         return segment
@@ -143,11 +142,7 @@ class SingerReader:
         stream = self._wanted.get(name)
         if stream is None or version is None:
             return
-        self._journal.flush()
-        self._journal.keep_version(stream, version)
-        before = self._segments.get(name)
-        if before is not None and before not in self._journal.segments:
-            self._begin(name, stream, {**before.declared, "version": version})
+        self._journal.activate(stream, version)
         if version != self._loaded.get(stream):
             self._activated.add(stream)
 
@@ -166,7 +161,6 @@ class SingerReader:
                 f"{self._output.name}: the tap sent a BATCH of {name!r} as {' with '.join(style)}: it cannot be read.",
                 hint="Readable are jsonl (none, gzip, zstd) and parquet; see `batch_config` of the tap.",
             )
-        self._journal.flush()
         for url in message.get("manifest") or ():
             self._journal.adopt(stream, before.declared, _local(self._output.name, str(url)), _BATCH_FORMATS[style])
         self._segments.pop(name)

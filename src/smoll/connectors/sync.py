@@ -318,7 +318,7 @@ def _kept(journal: Journal) -> str:
 def _extract(plan: StreamPlan, source: ProgramBase, reading: Reading, journal: Journal, reader: Reader) -> Extract:
     """What was sent of a stream. One that nothing was said of stays as it is."""
     name = plan.ref.stream
-    segments = [segment for segment in journal.segments if segment.stream == name]
+    segments = journal.records_of(name)
 
     def explain(error: Exception) -> LoadError:
         return LoadError(f"{plan.ref}: {str(error).splitlines()[0]}")
