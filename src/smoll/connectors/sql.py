@@ -369,10 +369,10 @@ class _Counted:
         """How many rows there are now, or in the snapshot that is read. Raises LoadError where one of them is odd."""
         odd = f"count(CASE WHEN {self.odd} THEN 1 END)" if self.odd else "0"
         sql = f"SELECT count(*) AS n, {odd} AS odd FROM {self.relation.sql}{self.where}"
-        count, found = self.database.rows(sql)[0]
+        count, found = (int(number) for number in self.database.rows(sql)[0])  # SQLite's come as texts
         if found:
             raise LoadError(f"{self.ref}: {found} rows hold a value that the type of its column in DuckDB cannot.")
-        return int(count)
+        return count
 
     def witness(self, part: Part) -> Part:
         """The part with the count of its rows: in the same snapshot, or before and after where there is none."""
