@@ -205,16 +205,9 @@ def _tap(repeat: int) -> str:
     rows, folder = ROWS, _FOLDER / "tap"
     tap = environment("tap-postgres") / "bin" / "tap-postgres"
     with _postgres() as folder_of_socket:
-        config = {
-            "host": folder_of_socket,
-            "port": 5432,
-            "user": "postgres",
-            "password": "none",
-            "database": "postgres",
-        }
-        config["filter_schemas"] = ["public"]
-        # The tap makes a URL of them in which a folder is no host; libpq looks here then.
-        variables = {"PGHOST": folder_of_socket}
+        # The tap wants a host, too; the query decides.
+        url = f"postgresql://postgres:none@socket/postgres?host={folder_of_socket}"
+        config = {"sqlalchemy_url": url, "filter_schemas": ["public"]}
 
         def prepare() -> None:
             fresh_folder(folder)
@@ -225,14 +218,13 @@ def _tap(repeat: int) -> str:
         alone = f"{tap} --config config.json > /dev/null"
         samples = compare(
             [
-                Contender("the tap alone, into nothing", ["bash", "-c", alone], folder, prepare, environment=variables),
+                Contender("the tap alone, into nothing", ["bash", "-c", alone], folder, prepare=prepare),
                 Contender(
                     "smoll run with the tap",
                     smoll_command("run"),
                     folder,
                     prepare=prepare,
                     verify=partial(check_rows, folder / ".smoll/warehouse.duckdb", "raw_nyc.public_flights", rows),
-                    environment=variables,
                 ),
             ],
             repeat,
