@@ -152,13 +152,26 @@ def _extras() -> list[Finding]:
     return [_extra(name, distribution, purpose) for name, (distribution, purpose) in EXTRAS.items()]
 
 
+def _instead(name: str) -> str:
+    """What happens where the package of a scanner is missing."""
+    from smoll.connectors.any_database import driver_for
+    from smoll.connectors.sql import DIALECTS
+
+    if name not in DIALECTS:
+        return ""
+    if driver := driver_for(name, DIALECTS[name]):
+        return f". DuckDB fetches its extension itself; where it may not, SQLAlchemy reads by {driver}, slower"
+    drivers = " or ".join(DIALECTS[name].DRIVERS)
+    return f". DuckDB fetches its extension itself; where it may not, SQLAlchemy and {drivers} would read it, slower"
+
+
 def _extra(name: str, distribution: str, purpose: str) -> Finding:
     version, command = _version(distribution), f'pip install "smoll[{name}]"'
     topic = f"extra {name}"
     if version is None and distribution == "uv" and (found := shutil.which("uv")):
         return Finding(topic, "ok", f"uv is {found}, for {purpose}")
     if version is None:
-        return Finding(topic, "note", f"not installed; needed for {purpose}", command)
+        return Finding(topic, "note", f"not installed; needed for {purpose}{_instead(name)}", command)
     # DuckDB loads an extension only into the very version that it was built for.
     if distribution.startswith("duckdb-extension-") and version != _version("duckdb"):
         misfit = f"{distribution} {version} does not fit duckdb {_version('duckdb')}"

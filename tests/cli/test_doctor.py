@@ -45,6 +45,10 @@ def test_a_missing_extra_names_the_command(monkeypatch: pytest.MonkeyPatch) -> N
     missing = finding("extra postgres")
     assert missing.level == "note"
     assert missing.hint == 'pip install "smoll[postgres]"'
+    assert "SQLAlchemy reads by postgresql+psycopg, slower" in missing.message
+    for driver in ("psycopg", "psycopg2", "pg8000"):
+        monkeypatch.setitem(sys.modules, driver, None)
+    assert "SQLAlchemy and psycopg or psycopg2 or pg8000 would" in finding("extra postgres").message
 
 
 def test_an_extension_of_another_duckdb_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from smoll.connector import Extract, Part, PartColumn, Reading, StreamPlan, is_numeric, plan_stream
 from smoll.connectors import any_database, mysql, postgres, sqlite
+from smoll.connectors.any_database import driver_for
 from smoll.connectors.database import Column, Database, Dialect, Relation, Scanned
 from smoll.errors import LoadError
 from smoll.model import StreamRef, literal, quote
@@ -32,7 +33,12 @@ if TYPE_CHECKING:
 
 
 _TIMES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
-_DIALECTS = {"postgres": postgres, "mysql": mysql, "sqlite": sqlite}
+DIALECTS = {
+    "postgres": cast(Dialect, postgres),
+    "mysql": cast(Dialect, mysql),
+    "sqlite": cast(Dialect, sqlite),
+}
+"""The databases that DuckDB has a scanner for."""
 _numbers = itertools.count(1)
 _BY_SQLALCHEMY = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql", "sqlite": "sqlite"}
 
@@ -135,14 +141,14 @@ def _open(name: str, source: SqlSource, root: Path, connection: DuckDBPyConnecti
     if kind is None:
         backend = source.url.get_secret_value().partition("+")[0]
         known = _BY_SQLALCHEMY.get(backend)
-        dialect = cast(Dialect, _DIALECTS[known] if known else any_database)
+        dialect = DIALECTS[known] if known else cast(Dialect, any_database)
         notes = (f"read by SQLAlchemy, as its URL says; by {backend}:// it is faster",) if known else ()
         return _connect(name, source, root, connection, dialect, None, notes)
-    dialect = cast(Dialect, _DIALECTS[kind])
+    dialect = DIALECTS[kind]
     try:
         load_extension(connection, *dialect.EXTENSION)
     except LoadError as error:
-        driver = any_database.driver_for(kind, dialect)
+        driver = driver_for(kind, dialect)
         if driver is None:
             drivers = " or ".join(dialect.DRIVERS)
             hint = f"{error.hint} Or, slower: pip install 'smoll[sqlalchemy]', and the driver {drivers}."
