@@ -174,9 +174,11 @@ def _condition(column: Declared, is_double: Callable[[Declared], bool]) -> str:
     name, text = quote(column.name), f"CAST({quote(column.name)} AS VARCHAR)"
     if column.types == {"boolean"}:
         return f"({name} IS NULL OR {text} = 'true' OR {text} = 'false')"
-    if is_double(column):  # whole numbers beyond 2^53 may not be doubles
-        fraction = f"contains({text}, '.') OR contains({text}, 'e')"
-        return f"CASE WHEN {name} IS NULL OR abs(CAST({text} AS DOUBLE)) <= {2**53} THEN true ELSE {fraction} END"
+    if is_double(column):  # whole numbers from 2^53 on may be none, and what is too large for one becomes infinite
+        double, fraction = f"CAST({text} AS DOUBLE)", f"(contains({text}, '.') OR contains({text}, 'e'))"
+        return (
+            f"CASE WHEN {name} IS NULL OR abs({double}) < {2**53} THEN true ELSE isfinite({double}) AND {fraction} END"
+        )
     return ""
 
 
