@@ -18,7 +18,7 @@ from smoll.connectors.airbyte_reader import AirbyteReader, StreamKey, stream_key
 from smoll.connectors.environment import Program, find_program
 from smoll.connectors.messages import Config, kept, plain, read_kept, write_json
 from smoll.connectors.process import answer
-from smoll.connectors.sync import Session, Slices, chooses, sync
+from smoll.connectors.sync import Session, Slices, chooses, still_there, sync
 from smoll.errors import LoadError
 from smoll.model import StreamRef
 from smoll.project import EVERY, AirbyteSource, AirbyteStream
@@ -343,15 +343,12 @@ def extract_all(
     name, first = plans[0].ref.source, readings[plans[0].ref]
     program = find_program(name, source, first.root, first.log)
     hide = check_config(name, source, first.root)
-    fresh = read_kept(kept(program, "catalog", plain(source.config))) if plans[0].about.get(_FRESH) else None
-    catalog = fresh or read_catalog(name, source, first.root)
+    earlier = read_kept(kept(program, "catalog", plain(source.config)))
+    catalog = (earlier if plans[0].about.get(_FRESH) else None) or read_catalog(name, source, first.root)
     now = {plan.ref: plan for plan in _plans(name, source, catalog)}
-    if gone := [plan.ref for plan in plans if plan.ref not in now]:
-        raise LoadError(
-            f"{gone[0]}: the connector does not have this stream any more.",
-            hint=f"It has: {', '.join(ref.stream for ref in now)}.",
-        )
-    plans = [now[plan.ref] for plan in plans]
+    plans, gone = still_there(plans, now)
+    if not plans:
+        return gone
     configured = {"streams": [_configured(plan) for plan in plans]}
     config = Config(name, _config_of(name, source, first.root), first.root, first.scratch)
     keys = {stream_key(plan.about["stream"]): plan.ref.stream for plan in plans}
@@ -373,8 +370,9 @@ def extract_all(
         apart=lambda state: _apart(state, keys),
         together=lambda slices: _together(slices, keys),
         hide=hide,
+        new=[ref.stream for ref in now if earlier and ref.stream not in _by_name(earlier)],
     )
-    return sync(plans, source, readings, session)
+    return sync(plans, source, readings, session) | gone
 
 
 def _configured(plan: StreamPlan) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from smoll.connectors.environment import Program, find_program
 from smoll.connectors.messages import Config, kept, plain, read_kept, write_json
 from smoll.connectors.process import answer
 from smoll.connectors.singer_reader import SingerReader
-from smoll.connectors.sync import Session, Slices, chooses, hidden_fields, sync
+from smoll.connectors.sync import Session, Slices, chooses, hidden_fields, still_there, sync
 from smoll.errors import LoadError
 from smoll.model import StreamRef
 from smoll.project import EVERY, SingerSource, SingerStream
@@ -314,9 +314,12 @@ def extract_all(
     name, first = plans[0].ref.source, readings[plans[0].ref]
     program = find_program(name, source, first.root, first.log)
     asked = kept(program, "catalog", [plain(source.config), source.catalog])
-    fresh = read_kept(asked) if plans[0].about.get(_FRESH) else None
-    catalog = fresh or _catalog_or_names(name, source, first.root)
-    plans = _as_cataloged(plans, name, source, catalog)
+    earlier = read_kept(asked)
+    catalog = (earlier if plans[0].about.get(_FRESH) else None) or _catalog_or_names(name, source, first.root)
+    now = {plan.ref: plan for plan in _plans(name, source, catalog)}
+    plans, gone = still_there(plans, now)
+    if not plans:
+        return gone
     by_stream = {plan.ref.stream: plan for plan in plans}
     entries = [_selected(entry, by_stream.get(_id(entry)), source) for entry in catalog["streams"]]
     sent = {**catalog, "streams": entries}
@@ -346,22 +349,9 @@ def extract_all(
         apart=lambda state: _apart(state, streams),
         together=_together,
         after=config.keep,
+        new=[ref.stream for ref in now if earlier and ref.stream not in {_id(each) for each in earlier["streams"]}],
     )
-    return sync(plans, source, readings, session)
-
-
-def _as_cataloged(
-    plans: Sequence[StreamPlan], name: str, source: SingerSource, catalog: Mapping[str, Any]
-) -> list[StreamPlan]:
-    """The plans by the catalog as it is now."""
-    now = {plan.ref: plan for plan in _plans(name, source, catalog)}
-    gone = [plan.ref for plan in plans if plan.ref not in now]
-    if gone:
-        raise LoadError(
-            f"{gone[0]}: the tap does not have this stream any more.",
-            hint=f"It has: {', '.join(ref.stream for ref in now)}.",
-        )
-    return [now[plan.ref] for plan in plans]
+    return sync(plans, source, readings, session) | gone
 
 
 def _names(by_stream: Mapping[str, StreamPlan], catalog: Mapping[str, Any]) -> dict[str, str]:

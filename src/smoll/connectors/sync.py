@@ -96,6 +96,8 @@ class Session:
         Takes secrets out of what it says.
     after
         Called when it has ended, however it did.
+    new
+        Streams that it has, and had not when it was asked before.
     """
 
     program: Program
@@ -106,6 +108,7 @@ class Session:
     together: Callable[[Slices], Any]
     hide: Callable[[str], str] = lambda text: text
     after: Callable[[], None] = lambda: None
+    new: Sequence[str] = ()
 
 
 # --- which streams and fields ---------------------------------------------------------------------------------------
@@ -138,6 +141,19 @@ def hidden_fields(source: ProgramBase, stream: str, kept: Sequence[str]) -> Hide
     return hides
 
 
+def still_there(
+    plans: Sequence[StreamPlan], now: Mapping[StreamRef, StreamPlan]
+) -> tuple[list[StreamPlan], dict[StreamRef, tuple[StreamPlan, Extract | LoadError]]]:
+    """The plans by the catalog as it is `now`, and those of streams that are gone from it, each with its error."""
+    there = ", ".join(ref.stream for ref in now)
+    gone: dict[StreamRef, tuple[StreamPlan, Extract | LoadError]] = {
+        plan.ref: (plan, LoadError(f"{plan.ref}: the connector has this stream no more.", hint=f"It has: {there}."))
+        for plan in plans
+        if plan.ref not in now
+    }
+    return [now[plan.ref] for plan in plans if plan.ref in now], gone
+
+
 # --- the sync -------------------------------------------------------------------------------------------------------
 
 
@@ -167,7 +183,8 @@ def sync(
     }
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
     journal, lost = open_journal(Layout(first.root).journals / plans[0].ref.source, digest)
-    notes = ["went on from what an earlier run had received"] if journal.resumed else []
+    notes = [f"new streams, which the next run loads: {', '.join(session.new)}"] if session.new else []
+    notes += ["went on from what an earlier run had received"] if journal.resumed else []
     if lost and lost not in {state.get("sync") for state in stored.values()}:
         notes.append("what an earlier run had received was dropped: source, configuration or state are others now")
     state = _resumed(journal, session, begun, plans) if journal.resumed else _begun(source, first.root, session, begun)
@@ -309,7 +326,7 @@ def _ending(name: str, session: Session, output: Output, reader: Reader) -> str:
 
 
 def _kept(journal: Journal) -> str:
-    rows = sum(segment.rows or 0 for segment in journal.segments if segment.number in journal.saved)
+    rows = sum(journal.saved.get(segment.number) or 0 for segment in journal.segments)
     return (
         f"What came before its last state ({rows:,} records) is kept; the next run goes on from there." if rows else ""
     )
