@@ -69,7 +69,7 @@ class Journal:
         self.began = began
         self.id = id
         self.segments: list[Segment] = []
-        self.saved: set[int] = set()
+        self.saved: dict[int, int | None] = {}  # the records of each segment at the last checkpoint
         self.state: Any = None
         self.attempt = 1
         self._current: dict[str, Segment] = {}
@@ -136,7 +136,7 @@ class Journal:
         sizes = {str(segment.number): [segment.size, segment.rows, segment.long] for segment in self.segments}
         self._log({"checkpoint": state, "sizes": sizes}, sync=True)
         self._checked, self._unsaved = time.monotonic(), 0
-        self.saved = {segment.number for segment in self.segments}
+        self.saved = {segment.number: segment.rows for segment in self.segments}
         self._written.clear()
 
     def drop(self, streams: Collection[str]) -> None:
@@ -244,7 +244,7 @@ def _restore(journal: Journal, entries: list[dict[str, Any]]) -> bool:
                 os.truncate(segment.path, segment.size)
     journal.segments = [segment for segment in found.values() if segment.size]
     journal._numbers = max((entry["segment"] for entry in entries if "segment" in entry), default=0)
-    journal.saved = {segment.number for segment in journal.segments}
+    journal.saved = {segment.number: segment.rows for segment in journal.segments}
     journal.attempt += 1
     journal._log({"attempt": journal.attempt}, sync=True)
     return True
