@@ -21,6 +21,18 @@ PEERS: dict[str, tuple[str, ...]] = {
     "pandas": ("pandas==2.3.3", "pyarrow==26.0.1", f"duckdb=={version('duckdb')}"),
     "tap-postgres": ("meltanolabs-tap-postgres==0.10.0",),
     "target-duckdb": ("target-duckdb==0.8.0", f"duckdb=={version('duckdb')}"),
+    "dlt sql_database": (
+        "dlt[duckdb,sql-database]==1.31.0",
+        "psycopg2-binary==2.9.11",
+        "pyarrow==26.0.1",
+        f"duckdb=={version('duckdb')}",
+    ),
+    "pandas read_sql": (
+        "pandas==2.3.3",
+        "sqlalchemy==2.0.44",
+        "psycopg2-binary==2.9.11",
+        f"duckdb=={version('duckdb')}",
+    ),
     "create-dagster": ("create-dagster==1.13.27", "dagster-dg-cli==1.13.27", *_DAGSTER),
 }
 

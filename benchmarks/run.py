@@ -17,6 +17,7 @@ BENCHMARKS = {
     "c": "newcomer",
     "d": "install_size",
     "e": "loading",
+    "f": "databases",
     "g": "messages",
 }
 _BEGIN, _END = "<!-- results: begin -->", "<!-- results: end -->"

@@ -39,7 +39,6 @@ def test_a_large_table_of_postgres(make_project: MakeProject, postgres: Postgres
 
     assert outcome.code == 0, outcome.output
     assert raw(project, "SELECT count(*), sum(id) FROM raw_s.t") == [(ROWS, ROWS * (ROWS + 1) // 2)]
-    print("memory", outcome.memory)
     assert outcome.memory < BUDGET * _ALLOWED
 
 
@@ -56,5 +55,4 @@ def test_a_large_table_of_mysql(make_project: MakeProject, maria: MariaDB, way: 
 
     assert outcome.code == 0, outcome.output
     assert raw(project, "SELECT count(*), sum(id) FROM raw_s.t") == [(ROWS, ROWS * (ROWS + 1) // 2)]
-    print("memory", outcome.memory)
     assert outcome.memory < BUDGET * _ALLOWED
