@@ -9,6 +9,7 @@ from typing import Any
 
 import smoll
 from smoll.model import RunResult, StreamResult
+from support import write
 
 PLAYER = Path(__file__).with_name("player.py").read_text(encoding="utf-8")
 PROTOCOLS = ("singer", "airbyte")
@@ -118,6 +119,11 @@ def files(
         f"play/{play}.catalog": catalog(protocol, {"t": about}),
         f"play/{play}": script([*head, *body, *tail, *end]),
     }
+
+
+def change(project: smoll.Project, files: Mapping[str, str | bytes]) -> None:
+    """Write another script. The program stays: another one has nothing to do with what the first had sent."""
+    write(project.config.root, {name: text for name, text in files.items() if not name.startswith("tools/")})
 
 
 def status(kind: str, stream: str = "t", **descriptor: Any) -> str:

@@ -131,6 +131,8 @@ _DO: dict[str, Callable[[str, list[str]], object]] = {
     "stderr": stderr,
     "flood": flood,
     "part": part,
+    "end": lambda rest, words: part("\n", words),
+    "prompt": lambda text, words: print(text, end="", file=sys.stderr, flush=True),
     "long": long,
     "grandchild": grandchild,
     "config": config,

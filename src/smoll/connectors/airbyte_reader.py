@@ -89,7 +89,7 @@ class AirbyteReader:
             return None
         members = members_of(line)
         if members is None or not (kind := text_of(members.get("type"))):
-            refuse_garbage(self._output.name, line, self._output.say)
+            refuse_garbage(self._output, line)
             return None
         inner = members_of(members["record"]) if "record" in members else None
         if inner is None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from smoll.connectors.environment import Program
+from smoll.connectors.process import Output
 from smoll.errors import LoadError
 from smoll.state.layout import Layout
 
@@ -71,15 +72,17 @@ def text_of(member: bytes | None) -> str:
     return value if isinstance(value, str) else ""
 
 
-def refuse_garbage(name: str, line: bytes, say: Callable[[str], None]) -> None:
+def refuse_garbage(output: Output, line: bytes) -> None:
     """Take a line that is no message for the connector's own talk. Raises LoadError where it was to be a message."""
-    if not any(word in line for word in _WORDS):
-        say(line.decode("utf-8", "replace"))
+    is_part = output.broken_off and line.lstrip().startswith(b"{")
+    if (is_part and output.code != 0) or not (is_part or any(word in line for word in _WORDS)):
+        output.say(line.decode("utf-8", "replace"))  # of one that failed, its end tells more
         return
     shown = line[:_SHOWN].decode("utf-8", "replace") + ("..." if len(line) > _SHOWN else "")
+    how = "ended in the middle of a line" if is_part else "wrote a line that is no whole message"
     raise LoadError(
-        f"{name}: the connector wrote a line that is no whole message: {shown}",
-        hint="It may have been ended in the middle of the line; run again. Else the connector is at fault.",
+        f"{output.name}: the connector {how}: {shown}{output.last_words()}",
+        hint="Run again. Where it stays so, the connector is at fault; a newer version may have mended it.",
     )
 
 

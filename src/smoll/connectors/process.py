@@ -31,7 +31,8 @@ _OWN_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "_
 class Output:
     """What a running connector says.
 
-    ``tail`` are its last lines on stderr, ``code`` how it ended (None as long as it runs).
+    ``tail`` are its last lines on stderr, ``code`` how it ended (None as long as it runs). ``broken_off``: it has
+    ended, and its last line has no end.
     """
 
     process: subprocess.Popen[bytes]
@@ -41,6 +42,7 @@ class Output:
     log: Callable[[str], None]
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
     logged: int = 0
+    broken_off: bool = False
     _error: bytes = b""
 
     @property
@@ -67,7 +69,11 @@ class Output:
         while open_pipes:
             if self.stopped():
                 raise Interrupted(f"{self.name}: interrupted; its tables are as they were before.")
+            ended = self.code is not None  # asked before the pipes are, which then have all that it wrote
             ready = select.select(list(open_pipes), [], [], _POLL_SECONDS)[0]
+            if ended and out not in ready:  # a process of its own may hold the pipes open
+                self._hear(os.read(err, _BLOCK) if err in ready else b"")
+                break
             if ready:
                 heard = time.monotonic()
             elif time.monotonic() - heard > self.timeout:
@@ -76,8 +82,6 @@ class Output:
                     f"{self.last_words()}",
                     hint="Where it needs longer silences, raise `timeout` of the source in smoll.yml.",
                 )
-            elif self.code is not None:  # a process of its own holds the pipes open
-                break
             if err in ready and not self._hear(os.read(err, 1 << 16)):
                 open_pipes.discard(err)
             if out in ready:
@@ -92,20 +96,23 @@ class Output:
                 lines = b"".join([*pending, block[:end]]).split(b"\n")
                 pending = [block[end + 1 :]] if end + 1 < len(block) else []
                 yield lines
-        if pending:
-            yield [b"".join(pending)]
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(_GRACE_SECONDS)
+        if pending:
+            self.broken_off = True
+            yield [b"".join(pending)]
 
     def last_words(self) -> str:
         """The last lines of stderr, as they end a message; "" without any."""
-        lines = [line for line in self.tail if line.strip()]
+        unfinished = self._error.decode("utf-8", "replace")[-_TAIL_LENGTH:]
+        lines = [line for line in (*self.tail, unfinished) if line.strip()][-_TAIL_LINES:]
         return "".join(f"\n  | {line}" for line in lines)
 
     def _hear(self, data: bytes) -> bool:
         if not data:
             if self._error:
                 self._say(self._error)
+            self._error = b""
             return False
         *lines, rest = (self._error + data).split(b"\n")
         self._error = rest[-_BLOCK:]

@@ -89,7 +89,7 @@ class SingerReader:
             return None
         members = members_of(line)
         if members is None or not (kind := text_of(members.get("type"))):
-            refuse_garbage(self._output.name, line, self._output.say)
+            refuse_garbage(self._output, line)
             return None
         version = json.loads(members.get("version", b"null"))
         return self._message(kind, text_of(members.get("stream")), members.get("record", b""), version)
