@@ -166,8 +166,8 @@ class Extract:
         Only rows at or beyond this cursor value (as text) were read, and those without a value. None: no such limit.
     verify
         Called after the scan and before the commit: raises where the data changed while it was read.
-    committed
-        Called once all of it is committed.
+    committed, refused
+        Called once all of it is committed, or once the load has refused what was read, and would do so again.
     size
         An estimate of the rows.
     notes
@@ -185,6 +185,7 @@ class Extract:
     since: str | None = None
     verify: Callable[[], None] = lambda: None
     committed: Callable[[], None] = lambda: None
+    refused: Callable[[], None] = lambda: None
     size: int | None = None
     notes: tuple[str, ...] = ()
 

@@ -166,6 +166,10 @@ class Journal:
             if segment.stream == stream and (segment.number > after or segment.declared["version"] in (None, version))
         ]
 
+    def refuse(self, options: str) -> None:
+        """Note that the load, with these options, has refused what is here."""
+        self._log({"refused": options}, sync=True)
+
     def remove(self) -> None:
         """Remove the journal: what it held is committed, or nobody wants it."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -179,13 +183,15 @@ class Journal:
                 os.fsync(file.fileno())
 
 
-def open_journal(folder: Path, began: str) -> tuple[Journal, str]:
+def open_journal(folder: Path, began: str, options: str) -> tuple[Journal, str]:
     """Open the journal of a source: what an earlier run left of the same sync, or a new one.
 
     Parameters
     ----------
     began
         Says what the sync begins from; one that began otherwise is of no use.
+    options
+        Says how it is to be loaded: what the load has refused already under the same options is of no use, either.
 
     Returns
     -------
@@ -199,7 +205,7 @@ def open_journal(folder: Path, began: str) -> tuple[Journal, str]:
     """
     entries = list(_entries(folder / _LOG))
     found = entries[0] if entries and {"journal", "began"} <= set(entries[0]) else {}
-    if found.get("began") == began:
+    if found.get("began") == began and entries[-1] != {"refused": options}:
         journal = Journal(folder, began, found["journal"])
         if _restore(journal, entries):
             return journal, ""

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any, Protocol
 
 from smoll.connector import Extract, Reading, StreamPlan, apply_naming
@@ -181,13 +180,15 @@ def sync(
         "modes": {plan.ref.stream: [plan.mode, list(plan.key), str(plan.table)] for plan in plans},
         "stored": stored,
     }
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
-    journal, lost = open_journal(Layout(first.root).journals / plans[0].ref.source, digest)
+    options = _digest([repr(plan.options) for plan in plans])
+    journal, lost = open_journal(Layout(first.root).journals / plans[0].ref.source, _digest(asked), options)
     notes = [f"new streams, which the next run loads: {', '.join(session.new)}"] if session.new else []
     notes += ["went on from what an earlier run had received"] if journal.resumed else []
     if lost and lost not in {state.get("sync") for state in stored.values()}:
         notes.append("what an earlier run had received was dropped: source, configuration or state are others now")
-    state = _resumed(journal, session, begun, plans) if journal.resumed else _begun(source, first.root, session, begun)
+    initial = _initial(source, session, [plan for plan in plans if not columns_of(first.connection, plan.table)], first)
+    begun = Slices({**initial.own, **begun.own}, begun.shared or initial.shared)
+    state = _resumed(journal, session, begun, plans) if journal.resumed else session.together(begun)
     reader, failed = _run(journal, source, session, state, plans, readings)
     slices = session.apart(journal.state)
     results: dict[StreamRef, tuple[StreamPlan, Extract | LoadError]] = {}
@@ -209,10 +210,20 @@ def sync(
                 complete=whole or reader.is_complete(name),
                 notes=(*notes, *extract.notes, *reader.notes(name)),
                 committed=journal.remove,
+                refused=lambda: journal.refuse(options),
             ),
         )
         notes = []
     return results
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _goes_on(plan: StreamPlan) -> bool:
+    """False where the stream is sent, or wanted, whole each time: no state may make the connector leave out rows."""
+    return plan.mode != "replace" and not plan.about.get("full")
 
 
 def _stored_slices(plans: Sequence[StreamPlan], stored: Mapping[str, Mapping[str, Any]]) -> Slices:
@@ -221,33 +232,36 @@ def _stored_slices(plans: Sequence[StreamPlan], stored: Mapping[str, Mapping[str
     Raises LoadError where a stream begins anew while others go on, and the connector has but one state for all.
     """
     own, shared, newest = {}, None, -1
+    anew = [plan for plan in plans if not stored[plan.ref.stream] or not _goes_on(plan)]
     for plan in plans:
         state = stored[plan.ref.stream]
-        if "bookmark" in state and plan.mode != "replace":
+        if "bookmark" in state and _goes_on(plan):
             own[plan.ref.stream] = state["bookmark"]
         if state.get("run", -1) > newest:
             shared, newest = state.get("shared"), state["run"]
-    anew = [plan for plan in plans if not stored[plan.ref.stream]]
-    if shared and not own and anew and len(anew) < len(plans):
+    if len(anew) == len(plans):
+        return Slices()
+    if shared and not own and anew:
         raise LoadError(
             f"{anew[0].ref} would begin anew, and the connector has one state for all streams; others go on from it.",
-            hint=f"Load all of them anew: smoll run --reload {anew[0].ref.source}",
+            hint=f"Load all of them anew: smoll run --reload {anew[0].ref.source}. Or give it a source of its own.",
         )
     return Slices(own, shared)
 
 
-def _begun(source: ProgramBase, root: Path, session: Session, begun: Slices) -> Any:
-    """The state to begin with: the stored one, else the one of another tool that the source names; None without."""
-    if begun.own or begun.shared:
-        return session.together(begun)
-    if source.state is None:
-        return None
+def _initial(source: ProgramBase, session: Session, plans: Sequence[StreamPlan], reading: Reading) -> Slices:
+    """The state that another tool has stored, if the source names one, for those streams that were never loaded."""
+    if source.state is None or not plans:
+        return Slices()
     try:
-        return json.loads((root / source.state).read_text(encoding="utf-8"))
+        state = json.loads((reading.root / source.state).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise LoadError(
             f"{source.state}: cannot read the state: {error}.", hint="Check `state` in smoll.yml."
         ) from error
+    slices = session.apart(state)
+    names = {plan.ref.stream for plan in plans if _goes_on(plan)}
+    return Slices({name: own for name, own in slices.own.items() if name in names}, slices.shared if names else None)
 
 
 def _resumed(journal: Journal, session: Session, begun: Slices, plans: Sequence[StreamPlan]) -> Any:
@@ -257,7 +271,8 @@ def _resumed(journal: Journal, session: Session, begun: Slices, plans: Sequence[
     slices = session.apart(journal.state)
     again = {plan.ref.stream for plan in plans if plan.mode == "replace"}
     if again and slices.shared and not slices.own:  # whose progress it is, nobody knows
-        again, slices = {plan.ref.stream for plan in plans}, begun
+        journal.drop({plan.ref.stream for plan in plans})
+        return session.together(begun)
     journal.drop(again)
     return session.together(Slices({name: own for name, own in slices.own.items() if name not in again}, slices.shared))
 

@@ -133,7 +133,13 @@ def load_together(
                 anew = not has_metadata(connection, plan, context) or plan.mode == "replace"
                 again, scratch = True, readings[plans[0].ref].scratch
             writings.append(_Writing(plan, extract, scratch, anew, again, partial(before_commit, plan.table)))
-        results = _write_all(connection, writings, context, begun)
+        try:
+            results = _write_all(connection, writings, context, begun)
+        except StreamError as error:
+            if not error.passes:
+                for writing in writings:
+                    writing.extract.refused()
+            raise
     for writing in writings:
         writing.extract.committed()
     return results + failed
@@ -235,6 +241,7 @@ class StreamError(LoadError):
     def __init__(self, stream: StreamRef, error: LoadError) -> None:
         super().__init__(error.message, hint=error.hint)
         self.stream = stream
+        self.passes = error.__cause__ is not None and _is_storage(error.__cause__)  # more room, and it goes on
 
 
 @contextmanager
@@ -406,7 +413,7 @@ def _reading_error(plan: StreamPlan, extract: Extract, error: Exception) -> Smol
     return _explain(plan, error) if _is_storage(error) else extract.explain(error)
 
 
-def _is_storage(error: Exception) -> bool:
+def _is_storage(error: BaseException) -> bool:
     import duckdb
 
     if isinstance(error, duckdb.InvalidInputException):  # about the data, and with words of it
