@@ -447,3 +447,32 @@ def test_without_a_snapshot_a_failing_stream_does_not_stop_the_others(
     assert "division by zero" in streams["b"].error
     assert dump(project, "raw_s.b") is None
     assert rows(project, "raw_s.c") == [(3,)]
+
+
+def test_a_large_table_is_scanned_by_several_threads_and_arrives_the_same(
+    make_project: MakeProject, postgres: Postgres
+) -> None:
+    postgres.execute(
+        """CREATE SCHEMA "of it's"; CREATE TABLE "of it's"."the 't'" AS
+        SELECT i, i::smallint AS small, i::bigint AS big, i::real AS r, i / 7.0::float8 AS d, i % 2 = 0 AS flag,
+          'name ' || i AS name, ('code ' || i)::varchar(20) AS code, date '2024-01-01' + i AS day,
+          timestamp '2024-01-01 10:00:00.123456' + i * interval '1 second' AS local,
+          timestamptz '2024-01-01 10:00+02' + i * interval '1 second' AS moment, time '10:00:00.5' AS clock,
+          i::numeric(12,3) AS n, md5(i::text)::uuid AS id, decode(md5(i::text), 'hex') AS bytes
+        FROM generate_series(1, 30000) i; ANALYZE;"""
+    )
+    query = """SELECT * FROM "of it's"."the 't'" """
+    streams = {"the 't'": {"table": "whole"}, "asked": {"query": query}}
+    project = make_project(sql_yml(postgres.url, streams, source_schema="of it's"))
+
+    assert project.run().status == "ok"
+
+    # The precision of a numeric is in the catalog, and a query has none.
+    assert types(project, "raw_s.whole") == {**types(project, "raw_s.asked"), "n": "DECIMAL(12,3)"}
+    assert raw(project, "SELECT count(*) FROM raw_s.whole") == [(30000,)]
+    columns = ", ".join(quoted(name) for name in types(project, "raw_s.whole"))
+    differs = f"SELECT {columns} FROM raw_s.whole EXCEPT SELECT {columns} FROM raw_s.asked"
+    assert raw(project, differs) == []
+    postgres.execute("""INSERT INTO "of it's"."the 't'" (i, n) VALUES (0, 'NaN');""")
+    assert project.run().status == "ok"
+    assert raw(project, "SELECT n FROM raw_s.whole WHERE i = 0") == [("NaN",)]

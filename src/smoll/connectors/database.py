@@ -43,7 +43,8 @@ class Column:
 
     ``part`` is how the load gets it, ``read`` the database's SQL for it, and ``value`` DuckDB's SQL that makes the
     part's type of what comes, with ``{0}`` for that. ``odd`` is the database's SQL, true for a value that does not
-    come so unchanged (NaN in a decimal, say); where there is one, the column is read as `otherwise`.
+    come so unchanged (NaN in a decimal, say); where there is one, the column is read as `otherwise`. ``scanned``: the
+    scanner reads it as well from the table itself, which is faster, as several threads do it.
     """
 
     part: PartColumn
@@ -51,6 +52,7 @@ class Column:
     value: str = "{0}"
     odd: str = ""
     otherwise: Column | None = None
+    scanned: bool = False
 
     @property
     def name(self) -> str:
@@ -201,6 +203,13 @@ class Scanned:
         """See `Database`."""
         text = _QUERY_IN_ERROR.sub("", str(error)).strip().splitlines()[0]
         return text.replace(self.alias, self.alias.removeprefix("__source_").rpartition("_")[0])
+
+
+def scan_table(columns: Sequence[Column], schema: str, table: str, where: str, database: Database) -> Part:
+    """What has DuckDB's scanner read a table by itself; `where` is SQL that both understand."""
+    names = ", ".join(quote(column.name) for column in columns)
+    place = ".".join(quote(name) for name in (database.alias, schema, table) if name)
+    return Part(f"SELECT {names} FROM {place}{where}", tuple(column.part for column in columns), table)
 
 
 def select(columns: Sequence[Column], relation: Relation, where: str, database: Database, dialect: Dialect) -> str:

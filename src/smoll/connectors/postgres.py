@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from smoll.connector import Part, PartColumn, Reading, StreamPlan
-from smoll.connectors.database import Column, Database, Relation, select
+from smoll.connectors.database import Column, Database, Relation, scan_table, select
 from smoll.errors import LoadError
 from smoll.model import literal, quote
 
@@ -49,6 +50,9 @@ _DUCKDB_NAMES = {
 }
 """Types that the scanner hands over exactly. Arrays and json go as JSON, the rest as text."""
 
+_SCANNED = {*_DUCKDB_NAMES, "numeric"} - {"character", "interval"}
+_MANY_PAGES = 1000
+"""From so many pages on (8 MB) a table is scanned as a whole: the scanner reads the catalog of the schema for that."""
 _LATEST = "{0} > '294247-01-01' AND isfinite({0})"
 _ODD = {
     "DECIMAL": "{0} = 'NaN'",
@@ -64,7 +68,8 @@ _BEFORE_CHRIST = "^([0-9-]+)(.*) BC$"
 _CATALOG = """
 SELECT a.attname::text AS name, format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid), NULL) AS kind,
   CASE WHEN a.atttypid = 1700 AND a.atttypmod >= 4 THEN (a.atttypmod - 4) >> 16 END AS precision,
-  CASE WHEN a.atttypid = 1700 AND a.atttypmod >= 4 THEN (a.atttypmod - 4) & 65535 END AS scale
+  CASE WHEN a.atttypid = 1700 AND a.atttypmod >= 4 THEN (a.atttypmod - 4) & 65535 END AS scale,
+  c.relkind = 'r' AND NOT c.relhassubclass AND c.relpages > {pages} AND t.typbasetype = 0 AS scanned
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_type t ON t.oid = a.atttypid
 WHERE n.nspname = {schema} AND c.relname = {table} AND a.attnum > 0 AND NOT a.attisdropped
@@ -90,7 +95,9 @@ def attach(alias: str, source: SqlSource, root: Path, connection: DuckDBPyConnec
     url = source.url.get_secret_value()
     if "connect_timeout" not in url:
         url += f"{'&' if '?' in url else '?'}connect_timeout={_CONNECT_SECONDS}"
-    connection.execute(f"ATTACH {literal(url)} AS {quote(alias)} (TYPE postgres, READ_ONLY)")
+    connection.execute(
+        f"ATTACH {literal(url)} AS {quote(alias)} (TYPE postgres, READ_ONLY, SCHEMA {literal(source.source_schema)})"
+    )
 
 
 def place(source: SqlSource, root: Path) -> str:
@@ -119,8 +126,10 @@ def columns(relation: Relation, database: Database) -> list[Column]:
     """The columns of a table, from the catalog; those of a query, from the types that Postgres gives it."""
     if relation.is_query:
         return [_column(name, kind, None, None, database) for name, kind in _query_types(relation, database)]
-    sql = _CATALOG.format(schema=literal(database.source.source_schema), table=literal(relation.name))
-    return [_column(row[0], row[1], row[2], row[3], database) for row in database.rows(sql)]
+    names = {"schema": literal(database.source.source_schema), "table": literal(relation.name)}
+    rows = database.rows(_CATALOG.format(**names, pages=_MANY_PAGES))
+    found = [(_column(row[0], row[1], row[2], row[3], database), row[1] in _SCANNED and row[4]) for row in rows]
+    return [replace(column, scanned=scanned and column.part.type is not None) for column, scanned in found]
 
 
 def primary_key(table: str, database: Database) -> tuple[str, ...]:
@@ -130,7 +139,9 @@ def primary_key(table: str, database: Database) -> tuple[str, ...]:
 
 
 def part(relation: Relation, columns: Sequence[Column], where: str, database: Database, reading: Reading) -> Part:
-    """One SELECT, run by Postgres itself."""
+    """One SELECT, run by Postgres itself; a large table as a whole is read by several threads, in one snapshot."""
+    if not where and not database.texts and all(column.scanned for column in columns):
+        return scan_table(columns, database.source.source_schema, relation.name, where, database)
     sql = select(columns, relation, where, database, sys.modules[__name__])
     return database.part(sql, columns, relation.name, reading)
 

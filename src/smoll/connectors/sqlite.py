@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smoll.connector import Part, PartColumn, Reading, StreamPlan
-from smoll.connectors.database import Column, Database, Relation, select
+from smoll.connectors.database import Column, Database, Relation, scan_table, select
 from smoll.errors import LoadError
 from smoll.model import literal, quote
 
@@ -68,7 +68,7 @@ def columns(relation: Relation, database: Database) -> list[Column]:
         return []
     stored = _stored(relation, list(declared), database)
     if scanned and all(_STORED.get(kind, set()) >= stored[name] for name, kind in declared.items()):
-        return [Column(PartColumn(name, kind), quote(name)) for name, kind in declared.items()]
+        return [Column(PartColumn(name, kind), quote(name), scanned=True) for name, kind in declared.items()]
     return [
         _as_text(PartColumn(name, "BLOB") if kind == "BLOB" and stored[name] <= {"blob"} else part)
         for name, kind in declared.items()
@@ -84,18 +84,11 @@ def primary_key(table: str, database: Database) -> tuple[str, ...]:
 
 def part(relation: Relation, columns: Sequence[Column], where: str, database: Database, reading: Reading) -> Part:
     """DuckDB's scan where every type fits; else SQLite's own text of every value."""
-    if all(_is_scanned(column) for column in columns):
-        names = ", ".join(column.read for column in columns)
-        sql = f"SELECT {names} FROM {quote(database.alias)}.{quote(relation.name)}{where}"
-        return Part(sql, tuple(column.part for column in columns), relation.name)
-    texts = [_as_text(column.part) if _is_scanned(column) else column for column in columns]
+    if all(column.scanned for column in columns):
+        return scan_table(columns, "", relation.name, where, database)
+    texts = [_as_text(column.part) if column.scanned else column for column in columns]
     sql = select(texts, relation, where, database, sys.modules[__name__])
     return database.part(sql, texts, relation.name, reading)
-
-
-def _is_scanned(column: Column) -> bool:
-    """True where DuckDB's scanner reads the column as it is."""
-    return column.read == quote(column.name)
 
 
 def _as_text(part: PartColumn) -> Column:
