@@ -39,6 +39,8 @@ sources:
     config:                              # dlt's REST API configuration, unchanged
       client: {base_url: "https://api.example.com/v1/"}
       resources: [stations]
+  github: {kind: singer, tap: tap-github, config: {repositories: [duckdb/duckdb]}, streams: [issues]}
+  people: {kind: airbyte, connector: airbyte-source-faker, config: {count: 1000}}
   crm: {kind: dlt, source: my_sources.crm, config: {pages: 5, api_key: "${CRM_KEY:-none}"}}
 release: {select: "path:models/marts", keep: 10}
 resources: {memory: 1GB, threads: 2}
