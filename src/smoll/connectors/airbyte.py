@@ -290,6 +290,7 @@ def _plan(
         }
     )
     told = {"stream": about, "sync_mode": chosen, "cursor": cursor, "full": chosen == "full_refresh", _FRESH: fresh}
+    told["kept"] = [*key, *cursor[:1]]
     return StreamPlan(**{**vars(plan_stream(source, ref, filled)), "about": told})
 
 

@@ -94,7 +94,7 @@ class AirbyteReader:
         inner = members_of(members["record"]) if "record" in members else None
         if inner is None:
             return self._message(kind)
-        record = self._record(text_of(inner.get("stream")), inner.get("data", b""), text_of(inner.get("namespace")))
+        record = self._record(text_of(inner.get("stream")), inner.get("data", b"null"), text_of(inner.get("namespace")))
         return self._message(kind, record)
 
     def _begin(self, key: StreamKey) -> Segment | None:

@@ -51,6 +51,20 @@ def declared_columns(schema: Any) -> dict[str, Declared]:
     return {name: _column(name, spec, schema) for name, spec in properties.items()}
 
 
+def inner_fields(schema: Any) -> Iterator[tuple[str, ...]]:
+    """The fields inside of objects, each as its path from the record."""
+    root = schema if isinstance(schema, Mapping) else {}
+
+    def below(spec: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        found = [_properties(each, root) for each in _variants(spec, root)] if len(path) < 20 else []
+        for name, inner in {name: inner for each in found for name, inner in each.items()}.items():
+            yield (*path, name)
+            yield from below(inner, (*path, name))
+
+    for name, spec in _properties(schema, root).items():
+        yield from below(spec, (name,))
+
+
 def _properties(schema: Any, root: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(schema, Mapping):
         return {}

@@ -21,7 +21,7 @@ from smoll.connectors.data_file import DataFile, everywhere, paths_sql, refuse_t
 from smoll.connectors.journal import Segment
 from smoll.connectors.json_kinds import number_text
 from smoll.connectors.json_records import begin_line_count
-from smoll.connectors.json_schema import Declared, declared_columns
+from smoll.connectors.json_schema import Declared, declared_columns, inner_fields
 from smoll.model import literal, quote
 from smoll.project import ProgramBase
 from smoll.warehouse import columns_of
@@ -65,12 +65,13 @@ def parts_of(
     for number, (_, group) in enumerate(groupby(segments, lambda segment: (segment.kind, segment.declared["schema"]))):
         members = list(group)
         declared = declared_columns(members[0].declared["schema"])
+        cut = _cut(members[0].declared["schema"], hides)
         refuse_twins(plan, "the connector's schema", "fields", list(declared))
         if members[0].kind == "parquet":
-            parts.append(_parquet(plan, members, hides, connection))
+            parts.append(cut(_parquet(plan, members, hides, connection)))
         else:
             head = scratch / f"head{number}.ndjson"
-            parts.append(_lines(plan, members, declared, is_double, hides, connection, head))
+            parts.append(_lines(plan, members, declared, is_double, hides, cut, connection, head))
     return parts
 
 
@@ -85,12 +86,35 @@ def empty_part(plan: StreamPlan, schema: object, hides: Callable[[str], bool]) -
     return Part(f"SELECT {listed or 'NULL'} WHERE false", tuple(columns), str(plan.ref), records=lambda: lambda: 0)
 
 
+def _cut(schema: object, hides: Callable[[str], bool]) -> Callable[[Part], Part]:
+    """Takes the fields out of objects that are left out."""
+    paths = list(inner_fields(schema)) if isinstance(schema, Mapping) else []
+    hidden = [path for path in paths if hides(".".join(path)) and not hides(path[0])]
+
+    def cut(part: Part) -> Part:
+        there, sql = {column.name for column in part.columns}, part.sql
+        for name, *inner in hidden:
+            if name not in there:
+                continue
+            place = "".join(f"/{each.replace('~', '~0').replace('/', '~1')}" for each in inner)
+            patch: object = None
+            for each in reversed(inner):
+                patch = {each: patch}
+            value = f"json_merge_patch({quote(name)}, {literal(json.dumps(patch))})"
+            value = f"CASE WHEN json_exists({quote(name)}, {literal(place)}) THEN {value} ELSE {quote(name)} END"
+            sql = f"SELECT * REPLACE ({value} AS {quote(name)}) FROM ({sql})"
+        return replace(part, sql=sql)
+
+    return cut
+
+
 def _lines(
     plan: StreamPlan,
     segments: Sequence[Segment],
     declared: Mapping[str, Declared],
     is_double: Callable[[Declared], bool],
     hides: Callable[[str], bool],
+    cut: Callable[[Part], Part],
     connection: DuckDBPyConnection,
     head: Path,
 ) -> Part:
@@ -107,13 +131,13 @@ def _lines(
 
     def describe() -> Part:
         found = json_files.part(plan, "ndjson", files, connection, quick=False)
-        return replace(everywhere(found, lambda part: _fit(part, declared, hides)), records=begin_count)
+        return replace(everywhere(found, lambda part: cut(_fit(part, declared, hides))), records=begin_count)
 
     lengths = {segment.long for segment in segments}
     is_long = True in lengths or (None in lengths and json_files.loses_digits(files, connection))
     says_all = bool(declared) and all(column.types for column in declared.values())
     quick = _quick(plan, files, declared, is_double, hides, head) if says_all and not is_long else None
-    return replace(quick, records=begin_count, describe=describe) if quick else describe()
+    return replace(cut(quick), records=begin_count, describe=describe) if quick else describe()
 
 
 def _quick(

@@ -204,7 +204,9 @@ def _plan(name: str, source: SingerSource, entry: Mapping[str, Any], fresh: bool
             "cursor": options.cursor if mode in ("merge", "scd2") else None,
         }
     )
-    about = {"method": method, "cursor": options.cursor, "full": method == "FULL_TABLE", _FRESH: fresh}
+    cursor = options.cursor or own.get("replication-key") or entry.get("replication_key")
+    about = {"method": method, "cursor": cursor, "full": method == "FULL_TABLE", _FRESH: fresh}
+    about["kept"] = [*key, *([cursor] if cursor else [])]
     return StreamPlan(**{**vars(plan_stream(source, ref, filled)), "about": about})
 
 
@@ -217,6 +219,8 @@ def _method(options: SingerStream, entry: Mapping[str, Any], own: Mapping[str, A
     is_forced = bool(own.get("forced-replication-method"))
     if said in _METHODS and (is_forced or said != "FULL_TABLE" or not options.cursor):
         return str(said)
+    if not entry.keys() & {"schema", "metadata"} and options.mode not in (None, "replace"):
+        return "INCREMENTAL"  # nothing is known of the stream: the tap has no catalog, and goes on from its state
     cursor = options.cursor or own.get("replication-key") or entry.get("replication_key")
     return "INCREMENTAL" if cursor else "FULL_TABLE"
 
@@ -242,18 +246,15 @@ def _selected(entry: Mapping[str, Any], plan: StreamPlan | None, source: SingerS
     if plan is None:
         chosen["metadata"] = [{"breadcrumb": list(path), "metadata": each} for path, each in metadata.items()]
         return chosen
-    method, cursor = (
-        plan.about["method"],
-        plan.about["cursor"] or own.get("replication-key") or chosen.get("replication_key"),
-    )
+    method, cursor = plan.about["method"], plan.about["cursor"]
     own["replication-method"] = chosen["replication_method"] = method
     if cursor and method == "INCREMENTAL":
         own["replication-key"] = chosen["replication_key"] = cursor
-    kept_fields = [*plan.key, *(chosen.get("key_properties") or ()), *([cursor] if cursor else [])]
-    hides = hidden_fields(source, plan.ref.stream, kept_fields)
+    hides, left_out = hidden_fields(source, plan.ref.stream, plan.about["kept"]), set[tuple[str, ...]]()
     for path, spec in _fields(schema if isinstance(schema, Mapping) else {}):
         about = metadata.setdefault(path, {})
-        selected = about.get("inclusion") == "automatic" or not hides(".".join(path[1::2]))
+        selected = about.get("inclusion") == "automatic" or not (path[:-2] in left_out or hides(".".join(path[1::2])))
+        left_out |= set() if selected else {path}
         about["selected"] = selected and about.get("inclusion") != "unsupported"
         spec["selected"] = about["selected"]
     chosen["metadata"] = [{"breadcrumb": list(path), "metadata": each} for path, each in metadata.items()]

@@ -31,7 +31,7 @@ def _decoder() -> Any:
         [
             ("type", str),
             ("stream", str, ""),
-            ("record", msgspec.Raw, msgspec.Raw(b"")),
+            ("record", msgspec.Raw, msgspec.Raw(b"null")),
             ("version", int | float | str | None, None),
         ],
     )
@@ -92,7 +92,7 @@ class SingerReader:
             refuse_garbage(self._output, line)
             return None
         version = json.loads(members.get("version", b"null"))
-        return self._message(kind, text_of(members.get("stream")), members.get("record", b""), version)
+        return self._message(kind, text_of(members.get("stream")), members.get("record", b"null"), version)
 
     def _segment_of(self, message: Any) -> Segment | None:
         """Where a record goes that is the first of its version; None where nobody wants it."""

@@ -116,7 +116,8 @@ class Session:
 def chooses(source: ProgramBase, stream: str) -> bool:
     """True where `streams`, `select` and `exclude` of the source choose the stream."""
     named = stream in source.streams or EVERY in source.streams  # type: ignore[attr-defined]
-    selected = any(fnmatchcase(stream, each) or fnmatchcase(stream, each.rpartition(".")[0]) for each in source.select)
+    wished = {each[:place] for each in source.select for place, sign in enumerate(each) if sign == "."}  # stream.field
+    selected = any(fnmatchcase(stream, each) for each in (*source.select, *wished))
     left_out = any(fnmatchcase(stream, each) or each == f"{stream}.*" for each in source.exclude)
     return named and selected and not left_out
 
@@ -135,7 +136,8 @@ def hidden_fields(source: ProgramBase, stream: str, kept: Sequence[str]) -> Hide
         if any(fnmatchcase(name, each) and not fnmatchcase(stream, each) for each in source.exclude):
             return True
         inside = any(each.startswith(f"{name}.") for each in source.select)
-        return not (whole or inside or any(fnmatchcase(name, each) for each in source.select))
+        above = [name, *(f"{stream}.{path[:place]}" for place, sign in enumerate(path) if sign == ".")]
+        return not (whole or inside or any(fnmatchcase(one, each) for one in above for each in source.select))
 
     return hides
 
@@ -305,7 +307,7 @@ def _run(
                 if time.monotonic() - told > _SECONDS_BETWEEN_NEWS:
                     told = time.monotonic()
                     _tell_progress(journal, reader, readings)
-            failed = reader.failed()
+            failed = {stream: LoadError(session.hide(str(error))) for stream, error in reader.failed().items()}
             others = [plan.ref.stream for plan in plans if plan.ref.stream not in failed]
             if output.code != 0 and not (failed and others and all(map(reader.is_done, others))):
                 raise LoadError(_ending(name, session, output, reader))
@@ -357,7 +359,7 @@ def _extract(plan: StreamPlan, source: ProgramBase, reading: Reading, journal: J
 
     if name not in reader.sent and not segments:
         return Extract((), explain, notes=("the connector sent nothing about this stream, not even that it is empty",))
-    hides = hidden_fields(source, name, (*plan.key, *filter(None, [plan.cursor])))
+    hides = hidden_fields(source, name, plan.about.get("kept", ()))
     filled = [segment for segment in segments if segment.size]
     parts = parts_of(plan, source, filled, hides, reading.connection, reading.scratch)
     return Extract(
