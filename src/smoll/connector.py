@@ -103,8 +103,8 @@ class Part:
         (from 1, ascending), it yields for each its line and its raw text. Without it a record's number stands for
         its line, and its values as JSON for its text.
     records
-        Begins to count the records by another way than the scan, and returns what waits for the answer, -1 where
-        there is none. Without it the scan is the only witness.
+        Begins to count the records by another way than the scan, and returns what waits for the answer: -1 where the
+        source is damaged, None where it cannot tell. Without it the scan is the only witness.
     salvage
         Called, with an empty folder, where the scan fails or the count differs: looks at every record with care and
         returns what to scan instead. Raises LoadError where that cannot help.
@@ -120,7 +120,7 @@ class Part:
     label: str
     files: tuple[str, ...] = ()
     locate: Callable[[str, Sequence[int]], Iterator[tuple[int, str]]] | None = None
-    records: Callable[[], Callable[[], int]] | None = None
+    records: Callable[[], Callable[[], int | None]] | None = None
     salvage: Callable[[Path], Damage] | None = None
     broken: bool = False
     describe: Callable[[], Part] | None = None

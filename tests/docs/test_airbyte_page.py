@@ -27,7 +27,7 @@ def test_the_example_of_the_airbyte_page(tmp_path: Path, monkeypatch: pytest.Mon
     with serving(tracker) as api:
         monkeypatch.setenv("TRACKER_URL", api.url)
         findings = {finding.topic: finding for finding in smoll.open_project(tmp_path).check()}
-        assert findings["source tracker"].level == "ok", findings["source tracker"].text
+        assert findings["source tracker"].level == "ok", findings["source tracker"].message
         for _ in range(2):
             result = smoll.open_project(tmp_path).run()
             assert result.status == "ok", [stream.error for stream in result.streams]

@@ -360,7 +360,7 @@ def _look_with_care(writing: _Writing) -> None:
 
 def _attempt(connection: DuckDBPyConnection, writing: _Writing, context: LoadContext) -> _Loaded:
     plan, extract, parts, damages = writing.plan, writing.extract, writing.parts, writing.damage or ()
-    counts = [part.records() if part.records else None for part in writing.counted]
+    counts = [part.records() if part.records else lambda: None for part in writing.counted]
     shape = resolve(connection, plan, context, parts, exact=writing.exact, forget=writing.anew)
     prepare_rejected(connection, plan, context, extract, anew=writing.anew)
     rejected, select = 0, strict_rows
@@ -388,8 +388,9 @@ def _attempt(connection: DuckDBPyConnection, writing: _Writing, context: LoadCon
         rejects=rejected > 0,
     )
     read += rejected
-    if None not in counts:
-        _refuse_miscount([count() for count in counts if count], sum(damage.records for damage in damages), read)
+    counted = [count() for count in counts]
+    if None not in counted:
+        _refuse_miscount(list(filter(None, counted)), sum(damage.records for damage in damages), read)
     refuse_too_many(connection, plan, context, rejected, read)
     return _Loaded(read, written, rejected, shape)
 
