@@ -482,3 +482,41 @@ def test_fixed_types_hold_whatever_is_declared(make_project: MakeProject, protoc
     write(project.config.root, files(protocol, {"n": NUMBER}, ['{"n": 1.105}']))
     before = dump(project)
     assert "1.105" in failure(project) and dump(project) == before
+
+
+ODD_SPECS: list[Any] = [
+    5,
+    None,
+    True,
+    [],
+    {"type": 5},
+    {"type": ["null"]},
+    {"type": "date"},
+    {"$ref": "#/nowhere"},
+    {"$ref": 5},
+    {"$ref": "#/properties/v"},
+    {"anyOf": 5},
+    {"anyOf": [5, {"type": "object", "properties": {"a": {"$ref": "#/properties/v"}}}]},
+    {"type": "object", "properties": 5},
+    {"type": "string", "format": 5},
+    {"type": "string", "format": "uuid"},
+    {"type": "number", "multipleOf": "x"},
+    {"items": {"type": "integer"}},
+]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_schema_that_says_nothing_useful_costs_no_value(make_project: MakeProject, protocol: str) -> None:
+    sources, there = dict[str, Any](), dict[str, str | bytes]()
+    for place, spec in enumerate(ODD_SPECS):
+        there |= files(
+            protocol, {"id": INTEGER, "v": spec}, [{"id": 1, "v": "a"}, {"id": 2, "v": None}], play=f"p{place}"
+        )
+        sources[f"p{place}"] = source(protocol, f"p{place}")
+    project = make_project(project_yml(sources), there)
+    assert {each.ref.source: each.error for each in project.run().streams} == dict.fromkeys(sources, "")
+    for name in sources:
+        assert raw(project, f"SELECT id, trim(CAST(v AS VARCHAR), '\"') FROM raw_{name}.t ORDER BY id") == [
+            (1, "a"),
+            (2, None),
+        ]

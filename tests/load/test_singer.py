@@ -131,6 +131,12 @@ WRONG = {
     "recordless": ([SCHEMA, '{"type": "RECORD", "stream": "t"}'], "t"),
     "stateless": ([SCHEMA, '{"type": "STATE"}', "#exit 1"], "exit code 1"),
     "odd_schema": (['{"type": "SCHEMA", "stream": "t", "schema": 5}', rec(1), "#exit 1"], "exit code 1"),
+    "odd_batch": ([SCHEMA, '{"type": "BATCH", "stream": "t", "encoding": 5}'], "none of the protocol"),
+    "odd_key": (
+        ['{"type": "SCHEMA", "stream": "t", "schema": {}, "key_properties": 5}', rec(1), "#exit 1"],
+        "exit code 1",
+    ),
+    "odd_type": (['{"type": 5}', "#exit 1"], "exit code 1"),
     "odd_version": ([SCHEMA, rec(1, version=[1]), "#exit 1"], "exit code 1"),
 }
 

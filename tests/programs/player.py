@@ -42,7 +42,7 @@ def main() -> None:
     else:
         asked = command if command in ("spec", "check") else "read"
     with open(f"{name}.calls", "a", encoding="utf-8") as file:
-        file.write(json.dumps({"asked": asked, **given}) + "\n")
+        file.write(json.dumps({"asked": asked, "words": words, **given}) + "\n")
     if asked == "help":
         print(text_of(f"{name}.help", "--config --catalog --state --discover"))
     elif asked == "discover":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from smoll.connectors.journal import Journal, Segment
-from smoll.connectors.messages import import_msgspec, members_of, refuse_garbage, text_of
+from smoll.connectors.messages import import_msgspec, members_of, refuse_garbage, refusing_odd, text_of
 from smoll.connectors.process import Output
 from smoll.errors import LoadError
 
@@ -69,7 +69,8 @@ class AirbyteReader:
             try:
                 message = decode(line)
             except self._error:
-                message = self._odd(line)
+                with refusing_odd(self._output, line):
+                    message = self._odd(line)
                 if message is None:
                     continue
             record = message.record
@@ -81,7 +82,8 @@ class AirbyteReader:
                         continue
                 segment.pending.append(record.data)
             else:
-                self._take(message.type, line)
+                with refusing_odd(self._output, line):
+                    self._take(message.type, line)
 
     def _odd(self, line: bytes) -> Any:
         """A line that is no message as msgspec has it; None where it is none at all."""
@@ -120,6 +122,8 @@ class AirbyteReader:
             changed = ((message.get("control") or {}).get("connectorConfig") or {}).get("config")
             if isinstance(changed, dict):
                 self._keep_config(changed)
+        elif kind == "RECORD":
+            raise ValueError("a record without its stream")
         else:
             self._output.say(f"a message of the unknown type {kind!r} was left out")
 

@@ -174,6 +174,11 @@ class Journal:
         """Remove the journal: what it held is committed, or nobody wants it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def forget(self) -> None:
+        """Remove the journal, as nothing can go on from what it holds."""
+        self.remove()
+        self.saved.clear()
+
     def _log(self, entry: Mapping[str, Any], *, sync: bool = False) -> None:
         line = b"\n" + json.dumps(entry).encode() + b"\n"  # whatever stands torn before it
         with _writable(self.folder), (self.folder / _LOG).open("ab") as file:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,19 @@ def refuse_garbage(output: Output, line: bytes) -> None:
         f"{output.name}: the connector {how}: {shown}{output.last_words()}",
         hint="Run again. Where it stays so, the connector is at fault; a newer version may have mended it.",
     )
+
+
+@contextmanager
+def refusing_odd(output: Output, line: bytes) -> Iterator[None]:
+    """What fails at a message that is JSON, and has in it what the protocol does not know, is the connector's fault."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise LoadError(
+            f"{output.name}: the connector wrote a message that is none of the protocol: "
+            f"{line[:_SHOWN].decode('utf-8', 'replace')}{'...' if len(line) > _SHOWN else ''}",
+            hint="This is a fault of the connector; a newer version may have mended it.",
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from smoll.connectors.journal import Journal, Segment
-from smoll.connectors.messages import import_msgspec, members_of, refuse_garbage, text_of
+from smoll.connectors.messages import import_msgspec, members_of, refuse_garbage, refusing_odd, text_of
 from smoll.connectors.process import Output
 from smoll.errors import LoadError
 
@@ -69,7 +69,8 @@ class SingerReader:
             try:
                 message = decode(line)
             except self._error:
-                message = self._odd(line)
+                with refusing_odd(self._output, line):
+                    message = self._odd(line)
                 if message is None:
                     continue
             if message.type == "RECORD":
@@ -81,7 +82,8 @@ class SingerReader:
                         continue
                 segment.pending.append(message.record)
             else:
-                self._take(message, line)
+                with refusing_odd(self._output, line):
+                    self._take(message, line)
 
     def _odd(self, line: bytes) -> Any:
         """A line that is no message as msgspec has it; None where it is none at all."""

@@ -308,6 +308,11 @@ def _run(
                     told = time.monotonic()
                     _tell_progress(journal, reader, readings)
             failed = {stream: LoadError(session.hide(str(error))) for stream, error in reader.failed().items()}
+            if failed and session.apart(journal.state).shared:  # it is ahead of the rows that did not come
+                journal.forget()
+                error = next(iter(failed.values()))
+                alone = f"{error.message}; the connector has one state for all streams, so none was loaded."
+                raise LoadError(alone if output.code == 0 else _ending(name, session, output, reader))
             others = [plan.ref.stream for plan in plans if plan.ref.stream not in failed]
             if output.code != 0 and not (failed and others and all(map(reader.is_done, others))):
                 raise LoadError(_ending(name, session, output, reader))
