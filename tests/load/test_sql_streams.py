@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
+import psycopg
 import pytest
 
 import smoll
@@ -140,8 +143,29 @@ def test_what_makes_no_sense_is_refused(make_project: MakeProject, source: dict[
 # --- one snapshot -----------------------------------------------------------------------------------------------------
 
 SLOW = """CREATE TABLE a (id int); INSERT INTO a VALUES (1);
-    CREATE VIEW slow AS SELECT id, pg_sleep(1.5)::text AS waited FROM a;
+    CREATE VIEW slow AS SELECT id, pg_advisory_xact_lock_shared(1)::text AS waited FROM a;
     CREATE TABLE z (id int); INSERT INTO z VALUES (1);"""
+"""Reading `slow` waits as long as a test holds the lock."""
+
+
+@contextmanager
+def inserting_into_z_meanwhile(postgres: Postgres) -> Iterator[None]:
+    """Insert a row into `z` once `slow` is being read, and let it go on then."""
+    with psycopg.connect(postgres.url, autocommit=True) as holder:
+        holder.execute("SELECT pg_advisory_lock(1)")
+
+        def insert() -> None:
+            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            end = time.monotonic() + 60
+            while holder.execute(waiting).fetchone() == (0,) and time.monotonic() < end:
+                time.sleep(0.02)
+            postgres.execute("INSERT INTO z VALUES (2)")
+            holder.execute("SELECT pg_advisory_unlock(1)")
+
+        thread = threading.Thread(target=insert)
+        thread.start()
+        yield
+        thread.join()
 
 
 @pytest.mark.parametrize("way", ["scanner", "sqlalchemy"])
@@ -154,18 +178,10 @@ def test_all_streams_are_of_one_moment(make_project: MakeProject, postgres: Post
     chosen = {"slow": {}, "q1": query, "q2": query, "q3": query, "z": {}}
     project = make_project(sql_yml(url, chosen, snapshot=snapshot))
 
-    def insert() -> None:
-        time.sleep(0.7)
-        postgres.execute("INSERT INTO z VALUES (2)")
-
-    thread = threading.Thread(target=insert)
-    begun = time.monotonic()
-    thread.start()
-    result = project.run()
-    thread.join()
+    with inserting_into_z_meanwhile(postgres):
+        result = project.run()
 
     assert result.status == "ok", result.streams
-    assert time.monotonic() - begun > 1.5
     assert rows(project, "raw_s.z") == ([(1,)] if snapshot else [(1,), (2,)])
 
 
