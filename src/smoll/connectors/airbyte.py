@@ -7,31 +7,28 @@ the catalog is asked for anew at every load, and what it was last stands in wher
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoll.connector import Extract, Reading, StreamPlan, apply_naming, plan_stream
 from smoll.connectors.airbyte_reader import AirbyteReader, StreamKey, stream_key
 from smoll.connectors.environment import Program, find_program
-from smoll.connectors.messages import Config, kept, plain, read_kept, write_json
+from smoll.connectors.messages import Config, kept, plain, read_kept, scratch, write_json
 from smoll.connectors.process import answer
-from smoll.connectors.sync import Session, Slices, chooses, still_there, sync
+from smoll.connectors.sync import FRESH, Session, Slices, attach, chooses, still_there, sync
 from smoll.errors import LoadError
 from smoll.model import StreamRef
 from smoll.project import EVERY, AirbyteSource, AirbyteStream
 from smoll.project.redaction import redactor
-from smoll.state.layout import SCRATCH, Layout
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+__all__ = ["attach", "check", "check_config", "discover", "extract_all", "read_catalog", "read_spec"]
+
 _SHORTEST_TIMEOUT = 120
 _PROBLEMS_SHOWN = 5
-_FRESH = "fresh"
-"""Marks a catalog, and the plans made from it, that was asked for in this run: it need not be asked for again."""
 
 
 # --- what the connector says of itself ------------------------------------------------------------------------------
@@ -147,7 +144,7 @@ def read_catalog(name: str, source: AirbyteSource, root: Path) -> dict[str, Any]
     """
     program = find_program(name, source, root)
     hide = check_config(name, source, root)
-    with _folder(root) as folder:
+    with scratch(root) as folder:
         config = Config(name, _config_of(name, source, root), root, folder)
         words = ["discover", "--config", str(config.path)]
         message = _ask(name, program, words, root, "CATALOG", source, hide, config)
@@ -200,13 +197,6 @@ def _command(program: Program, words: Sequence[str]) -> list[str]:
     return [*program.command, *words, *manifest]
 
 
-@contextmanager
-def _folder(root: Path) -> Iterator[Path]:
-    tmp = Layout(root).tmp
-    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=tmp if tmp.is_dir() else None) as folder:
-        yield Path(folder)
-
-
 # --- the streams ----------------------------------------------------------------------------------------------------
 
 
@@ -221,7 +211,7 @@ def discover(
     try:
         program = find_program(name, source, root)
         catalog = read_kept(kept(program, "catalog", plain(source.config)))
-        return _plans(name, source, catalog or {**read_catalog(name, source, root), _FRESH: True})
+        return _plans(name, source, catalog or {**read_catalog(name, source, root), FRESH: True})
     except LoadError:
         if not known:
             raise
@@ -236,7 +226,7 @@ def _plans(name: str, source: AirbyteSource, catalog: Mapping[str, Any]) -> tupl
             f"{name}: the connector has no stream {missing[0]!r}.", hint=f"It has: {', '.join(streams) or 'none'}."
         )
     plans = tuple(
-        _plan(name, source, stream, about, fresh=_FRESH in catalog)
+        _plan(name, source, stream, about, fresh=FRESH in catalog)
         for stream, about in streams.items()
         if chooses(source, stream)
     )
@@ -289,7 +279,7 @@ def _plan(
             "cursor": options.cursor if mode in ("merge", "scd2") else None,
         }
     )
-    told = {"stream": about, "sync_mode": chosen, "cursor": cursor, "full": chosen == "full_refresh", _FRESH: fresh}
+    told = {"stream": about, "sync_mode": chosen, "cursor": cursor, "full": chosen == "full_refresh", FRESH: fresh}
     told["kept"] = [*key, *cursor[:1]]
     return StreamPlan(**{**vars(plan_stream(source, ref, filled)), "about": told})
 
@@ -297,17 +287,11 @@ def _plan(
 # --- the connector --------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def attach(name: str, source: AirbyteSource, root: Path, connection: DuckDBPyConnection) -> Iterator[None]:
-    """Nothing has to be attached: the connector connects by itself."""
-    yield
-
-
 def check(name: str, source: AirbyteSource, root: Path, connection: DuckDBPyConnection) -> str:
     """Hold the configuration against the spec, then have the connector check its connection."""
     program = find_program(name, source, root)
     hide = check_config(name, source, root)
-    with _folder(root) as folder:
+    with scratch(root) as folder:
         config = Config(name, _config_of(name, source, root), root, folder)
         words = ["check", "--config", str(config.path)]
         message = _ask(name, program, words, root, "CONNECTION_STATUS", source, hide, config)
@@ -319,14 +303,6 @@ def check(name: str, source: AirbyteSource, root: Path, connection: DuckDBPyConn
         )
     plans = _plans(name, source, read_catalog(name, source, root))
     return f"{program.label}, {len(plans)} stream{'' if len(plans) == 1 else 's'}"
-
-
-def extract(plan: StreamPlan, source: AirbyteSource, reading: Reading) -> Extract:
-    """Extract one stream alone. Raises the error of a stream that failed."""
-    found = extract_all([plan], source, {plan.ref: reading})[plan.ref][1]
-    if isinstance(found, LoadError):
-        raise found
-    return found
 
 
 def extract_all(
@@ -345,7 +321,7 @@ def extract_all(
     program = find_program(name, source, first.root, first.log)
     hide = check_config(name, source, first.root)
     earlier = read_kept(kept(program, "catalog", plain(source.config)))
-    catalog = (earlier if plans[0].about.get(_FRESH) else None) or read_catalog(name, source, first.root)
+    catalog = (earlier if plans[0].about.get(FRESH) else None) or read_catalog(name, source, first.root)
     now = {plan.ref: plan for plan in _plans(name, source, catalog)}
     plans, gone = still_there(plans, now)
     if not plans:

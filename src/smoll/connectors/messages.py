@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from smoll.connectors.environment import Program
 from smoll.connectors.process import Output
 from smoll.errors import LoadError
-from smoll.state.layout import Layout
+from smoll.state.layout import SCRATCH, Layout
 
 _SHOWN = 200
 _WORDS = (b'"RECORD"', b'"STATE"', b'"SCHEMA"', b'"BATCH"', b'"TRACE"')
@@ -133,6 +134,14 @@ class Config:
             self._kept.parent.mkdir(parents=True, exist_ok=True)
             staged = write_json(self._kept.with_suffix(".new"), {"of": self._digest, "config": values})
             staged.replace(self._kept)
+
+
+@contextmanager
+def scratch(root: Path) -> Iterator[Path]:
+    """An empty folder for a question to a connector."""
+    tmp = Layout(root).tmp
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=tmp if tmp.is_dir() else None) as folder:
+        yield Path(folder)
 
 
 def kept(program: Program, what: str, asked: Any) -> Path:

@@ -7,32 +7,29 @@ where only the streams' names are needed.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoll.connector import Extract, Reading, StreamPlan, apply_naming, plan_stream
 from smoll.connectors.environment import Program, find_program
-from smoll.connectors.messages import Config, kept, plain, read_kept, write_json
+from smoll.connectors.messages import Config, kept, plain, read_kept, scratch, write_json
 from smoll.connectors.process import answer
 from smoll.connectors.singer_reader import SingerReader
-from smoll.connectors.sync import Session, Slices, chooses, hidden_fields, still_there, sync
+from smoll.connectors.sync import FRESH, Session, Slices, attach, chooses, hidden_fields, still_there, sync
 from smoll.errors import LoadError
 from smoll.model import StreamRef
 from smoll.project import EVERY, SingerSource, SingerStream
-from smoll.state.layout import SCRATCH, Layout
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+__all__ = ["attach", "check", "discover", "extract_all", "read_about", "read_catalog"]
+
 _OPTIONS = ("--catalog", "--properties", "--state", "--discover", "--about")
 _USUAL = ("--catalog", "--state", "--discover")
 _HELP_SECONDS = 120
-_FRESH = "fresh"
-"""Marks a catalog, and the plans made from it, that was asked for in this run: it need not be asked for again."""
 _METHODS = ("FULL_TABLE", "INCREMENTAL", "LOG_BASED")
 
 
@@ -56,7 +53,7 @@ def read_catalog(name: str, source: SingerSource, root: Path) -> dict[str, Any]:
             hint="Name them under `streams` in smoll.yml, or name a file with its `catalog`.",
         )
     else:
-        with _folder(root) as folder:
+        with scratch(root) as folder:
             config = Config(name, source.config, root, folder)
             command = [*program.command, "--config", str(config.path), "--discover"]
             code, lines, words = answer(command, root, name, timeout=source.timeout_seconds)
@@ -121,13 +118,6 @@ def _catalog_file(name: str, path: Path) -> dict[str, Any]:
     return found
 
 
-@contextmanager
-def _folder(root: Path) -> Iterator[Path]:
-    tmp = Layout(root).tmp
-    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=tmp if tmp.is_dir() else None) as folder:
-        yield Path(folder)
-
-
 # --- the streams ----------------------------------------------------------------------------------------------------
 
 
@@ -142,7 +132,7 @@ def discover(
     try:
         program = find_program(name, source, root)
         catalog = read_kept(kept(program, "catalog", [plain(source.config), source.catalog]))
-        return _plans(name, source, catalog or {**_catalog_or_names(name, source, root), _FRESH: True})
+        return _plans(name, source, catalog or {**_catalog_or_names(name, source, root), FRESH: True})
     except LoadError:
         if not known:
             raise
@@ -166,7 +156,7 @@ def _plans(name: str, source: SingerSource, catalog: Mapping[str, Any]) -> tuple
         raise LoadError(
             f"{name}: the tap has no stream {missing[0]!r}.", hint=f"It has: {', '.join(entries) or 'none'}."
         )
-    fresh = _FRESH in catalog
+    fresh = FRESH in catalog
     plans = tuple(_plan(name, source, entry, fresh) for stream, entry in entries.items() if chooses(source, stream))
     if not plans:
         raise LoadError(
@@ -205,7 +195,7 @@ def _plan(name: str, source: SingerSource, entry: Mapping[str, Any], fresh: bool
         }
     )
     cursor = options.cursor or own.get("replication-key") or entry.get("replication_key")
-    about = {"method": method, "cursor": cursor, "full": method == "FULL_TABLE", _FRESH: fresh}
+    about = {"method": method, "cursor": cursor, "full": method == "FULL_TABLE", FRESH: fresh}
     about["kept"] = [*key, *([cursor] if cursor else [])]
     return StreamPlan(**{**vars(plan_stream(source, ref, filled)), "about": about})
 
@@ -279,25 +269,11 @@ def _fields(schema: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[
 # --- the connector --------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def attach(name: str, source: SingerSource, root: Path, connection: DuckDBPyConnection) -> Iterator[None]:
-    """Nothing has to be attached: the tap connects by itself."""
-    yield
-
-
 def check(name: str, source: SingerSource, root: Path, connection: DuckDBPyConnection) -> str:
     """Ask the tap for its streams: for that it must understand its configuration, and most reach their source."""
     program = find_program(name, source, root)
     plans = _plans(name, source, _catalog_or_names(name, source, root))
     return f"{program.label}, {len(plans)} stream{'' if len(plans) == 1 else 's'}"
-
-
-def extract(plan: StreamPlan, source: SingerSource, reading: Reading) -> Extract:
-    """Extract one stream alone. Raises the error of a stream that failed."""
-    found = extract_all([plan], source, {plan.ref: reading})[plan.ref][1]
-    if isinstance(found, LoadError):
-        raise found
-    return found
 
 
 def extract_all(
@@ -316,7 +292,7 @@ def extract_all(
     program = find_program(name, source, first.root, first.log)
     asked = kept(program, "catalog", [plain(source.config), source.catalog])
     earlier = read_kept(asked)
-    catalog = (earlier if plans[0].about.get(_FRESH) else None) or _catalog_or_names(name, source, first.root)
+    catalog = (earlier if plans[0].about.get(FRESH) else None) or _catalog_or_names(name, source, first.root)
     now = {plan.ref: plan for plan in _plans(name, source, catalog)}
     plans, gone = still_there(plans, now)
     if not plans:

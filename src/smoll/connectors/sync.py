@@ -10,10 +10,12 @@ import hashlib
 import json
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from smoll.connector import Extract, Reading, StreamPlan, apply_naming
 from smoll.connectors.environment import Program
@@ -26,9 +28,15 @@ from smoll.project import EVERY, ProgramBase
 from smoll.state.layout import Layout
 from smoll.warehouse import columns_of
 
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
 _SECONDS_BETWEEN_NEWS = 0.3
 _DELETED = ("_sdc_deleted_at", "_ab_cdc_deleted_at")
 """The fields by which Singer's taps and Airbyte's connectors mark a row that was deleted."""
+
+FRESH = "fresh"
+"""Marks a catalog, and the plans made from it, that was asked for in this run: it need not be asked for again."""
 
 Hides = Callable[[str], bool]
 """Tells the fields of a stream that are left out."""
@@ -108,6 +116,12 @@ class Session:
     hide: Callable[[str], str] = lambda text: text
     after: Callable[[], None] = lambda: None
     new: Sequence[str] = ()
+
+
+@contextmanager
+def attach(name: str, source: ProgramBase, root: Path, connection: DuckDBPyConnection) -> Iterator[None]:
+    """Nothing has to be attached: a connector connects by itself."""
+    yield
 
 
 # --- which streams and fields ---------------------------------------------------------------------------------------
