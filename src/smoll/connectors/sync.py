@@ -159,14 +159,28 @@ def hidden_fields(source: ProgramBase, stream: str, kept: Sequence[str]) -> Hide
 def still_there(
     plans: Sequence[StreamPlan], now: Mapping[StreamRef, StreamPlan]
 ) -> tuple[list[StreamPlan], dict[StreamRef, tuple[StreamPlan, Extract | LoadError]]]:
-    """The plans by the catalog as it is `now`, and those of streams that are gone from it, each with its error."""
-    there = ", ".join(ref.stream for ref in now)
-    gone: dict[StreamRef, tuple[StreamPlan, Extract | LoadError]] = {
-        plan.ref: (plan, LoadError(f"{plan.ref}: the connector has this stream no more.", hint=f"It has: {there}."))
-        for plan in plans
-        if plan.ref not in now
-    }
-    return [now[plan.ref] for plan in plans if plan.ref in now], gone
+    """The plans by the catalog as it is `now`, and those of streams that are others there, or gone, with the error.
+
+    The state to go on from was looked up for the streams as they were planned.
+    """
+    there: list[StreamPlan] = []
+    failed: dict[StreamRef, tuple[StreamPlan, Extract | LoadError]] = {}
+    for plan in plans:
+        found = now.get(plan.ref)
+        if found is None:
+            names = ", ".join(ref.stream for ref in now)
+            error = LoadError(f"{plan.ref}: the connector has this stream no more.", hint=f"It has: {names}.")
+            failed[plan.ref] = plan, error
+        elif (found.mode, found.key, found.table) != (plan.mode, plan.key, plan.table):
+            error = LoadError(
+                f"{plan.ref}: by its catalog the connector sends it otherwise than it was planned "
+                f"(mode {found.mode}, key {', '.join(found.key) or 'none'}).",
+                hint="The next run loads it so. To keep it as it was, set `mode` and `key` of the stream.",
+            )
+            failed[plan.ref] = plan, error
+        else:
+            there.append(found)
+    return there, failed
 
 
 # --- the sync -------------------------------------------------------------------------------------------------------
