@@ -5,7 +5,8 @@ writing, rename, symlink, mkdir, unlink, rmtree). So the points between "staged"
 for certain, which a clock would hit by luck only.
 
 As a program: prepares one process and forks it for every folder given, which saves the imports. Arguments: pairs of
-a project's folder and the number of the step to die at (0: never; the steps' names are printed, one a line).
+a project's folder and the number of the step to die at (0: never; the steps' names are printed, one a line; below 0:
+at that step, if there is one).
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-_CHANGES = ("os.rename", "os.symlink", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree")
+_CHANGES = ("os.rename", "os.symlink", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.truncate", "shutil.rmtree")
 
 
 class _Steps:
     def __init__(self, root: Path, fatal: int) -> None:
         self._state = str(root / ".smoll") + os.sep
-        self._fatal = fatal
+        self._fatal = abs(fatal)
         self._names: list[str] = []
 
     def event(self, event: object) -> None:
@@ -80,8 +81,10 @@ def _run(root: Path, fatal: int) -> None:
 
 
 def _main(arguments: list[str]) -> None:
-    for name in ("duckdb", "dbt.cli.main", "dbt.adapters.duckdb", "smoll.run"):
+    has_models = any((Path(folder) / "transform").exists() for folder in arguments[::2])
+    for name in ("duckdb", *(("dbt.cli.main", "dbt.adapters.duckdb") if has_models else ()), "smoll.run"):
         importlib.import_module(name)
+    vars(importlib.import_module("smoll.connectors.journal"))["_CHECKPOINT_SECONDS"] = 0  # one with every state
     for folder, step in zip(arguments[::2], arguments[1::2], strict=True):
         child = os.fork()
         if child == 0:
@@ -89,7 +92,7 @@ def _main(arguments: list[str]) -> None:
             sys.stdout.flush()
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        expected = os.WIFSIGNALED(status) if int(step) else os.WIFEXITED(status)
+        expected = os.WIFSIGNALED(status) if int(step) > 0 else os.WIFEXITED(status) or int(step) < 0
         assert expected, f"step {step}: {status}"
 
 
