@@ -48,7 +48,7 @@ def run(repeat: int, copies: int) -> str:
     small = max(1, copies // 10)
     sections = [
         "The connector is `cat`, on the same core: what is measured is reading, checking and storing. smoll has "
-        "`resources: {memory: 700MB}`."
+        "`resources: {memory: 500MB}`."
     ]
     for kind in _SHAPES:
         few, many = (_replay(kind, each, repeat) for each in (small, copies))
@@ -124,7 +124,7 @@ def _write_empty(folder: Path) -> None:
 
 
 def _write(folder: Path, source: dict[str, Any] | None) -> None:
-    project = {"name": "load", "resources": {"memory": "700MB"}, "sources": {"nyc": source} if source else {}}
+    project = {"name": "load", "resources": {"memory": "500MB"}, "sources": {"nyc": source} if source else {}}
     (folder / "smoll.yml").write_text(json.dumps(project), encoding="utf-8")  # JSON is YAML
 
 
