@@ -76,6 +76,7 @@ class Journal:
         self._activated: dict[str, tuple[int, Any]] = {}
         self._written: set[Path] = set()
         self._numbers = 0
+        self._stated = -1, 0  # what had come at the last state
         self._checked = 0.0
         self._unsaved = 0
 
@@ -125,7 +126,7 @@ class Journal:
 
     def save(self, state: Any, *, force: bool = False) -> None:
         """Remember the state from which all that came until now need not come again; on disk now and then."""
-        self.state = state
+        self.state, self._stated = state, self._received()
         due = time.monotonic() - self._checked >= _CHECKPOINT_SECONDS or self._unsaved >= _CHECKPOINT_BYTES
         if not (due or force):
             return
@@ -138,6 +139,16 @@ class Journal:
         self._checked, self._unsaved = time.monotonic(), 0
         self.saved = {segment.number: segment.rows for segment in self.segments}
         self._written.clear()
+
+    def finish(self) -> None:
+        """All has come. Keep it for another sync, unless that would get again what came after the last state."""
+        if self._received() == self._stated:
+            self.save(self.state, force=True)
+        self.flush()
+
+    def _received(self) -> tuple[int, int]:
+        """Another number for every record and segment more."""
+        return self._numbers, sum((each.rows or 0) + len(each.pending) for each in self._current.values())
 
     def drop(self, streams: Collection[str]) -> None:
         """Forget the records of streams that the connector is about to send from the beginning."""

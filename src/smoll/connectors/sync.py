@@ -349,7 +349,7 @@ def _run(
         raise LoadError(session.hide(error.message), hint=hint) from error
     finally:
         session.after()
-    journal.save(journal.state, force=True)
+    journal.finish()
     return reader, failed
 
 
