@@ -8,14 +8,49 @@ from programs import (
     INTEGER,
     PROTOCOLS,
     TEXT,
+    calls,
+    change,
     failure,
     files,
     one,
     run,
+    state,
+    yml,
 )
-from support import MakeProject, reopen, rows
+from support import MakeProject, raw, reopen, rows
 
 FIELDS = {"id": INTEGER, "v": TEXT}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_stream_that_has_another_key_now_is_loaded_anew(make_project: MakeProject, protocol: str) -> None:
+    """Its table has lost rows that the former key took for the same."""
+    sent = [{"id": 1, "v": "a"}, {"id": 1, "v": "b"}]
+    end = [state(protocol, {"c": 1})]
+    project = make_project(yml(protocol), files(protocol, FIELDS, sent, key=["id"], full=False, end=end))
+    run(project)
+    assert rows(project) == [(1, "b")]
+    change(project, files(protocol, FIELDS, sent, key=["id", "v"], full=False, end=end))
+    assert "another key or mode now" in failure(project)
+    assert rows(project) == [(1, "b")]
+    run(project)
+    assert rows(project) == [(1, "a"), (1, "b")]
+    assert "state" not in calls(project)[-1]
+
+
+@pytest.mark.parametrize("deletes", ["detect", "soft"])
+def test_the_mark_of_a_deleted_row_is_seen_whatever_is_selected(make_project: MakeProject, deletes: str) -> None:
+    fields = {**FIELDS, "_sdc_deleted_at": {"type": ["null", "string"], "format": "date-time"}}
+    options = {"mode": "merge", "key": "id", "deletes": deletes}
+    project = make_project(
+        one("singer", {"select": ["t.id", "t.v"]}, **options),
+        files("singer", fields, [{"id": 1}, {"id": 2}], full=False),
+    )
+    run(project)
+    change(project, files("singer", fields, [{"id": 1, "_sdc_deleted_at": "2024-01-01T00:00:00Z"}], full=False))
+    run(project)
+    living = "_sdc_deleted_at IS NULL" if deletes == "soft" else "true"
+    assert raw(project, f"SELECT id FROM raw_s.t WHERE {living}") == [(2,)]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -392,7 +392,8 @@ def _extract(plan: StreamPlan, source: ProgramBase, reading: Reading, journal: J
 
     if name not in reader.sent and not segments:
         return Extract((), explain, notes=("the connector sent nothing about this stream, not even that it is empty",))
-    hides = hidden_fields(source, name, plan.about.get("kept", ()))
+    marks = () if plan.deletes == "ignore" else _DELETED  # without its mark a deleted row would be a living one
+    hides = hidden_fields(source, name, (*plan.about.get("kept", ()), *marks))
     filled = [segment for segment in segments if segment.size]
     parts = parts_of(plan, source, filled, hides, reading.connection, reading.scratch)
     return Extract(
