@@ -13,6 +13,7 @@ from programs import (
     failure,
     files,
     one,
+    record,
     run,
     state,
     yml,
@@ -20,6 +21,12 @@ from programs import (
 from support import MakeProject, raw, reopen, rows
 
 FIELDS = {"id": INTEGER, "v": TEXT}
+
+
+def test_talk_that_quotes_a_message_is_none(make_project: MakeProject) -> None:
+    quoted = f"#part DEBUG {record('singer', {'id': 2})}"
+    project = make_project(one("singer"), files("singer", FIELDS, [{"id": 1}, quoted, "#end"]))
+    assert "no whole message: DEBUG" in failure(project)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

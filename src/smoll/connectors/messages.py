@@ -40,6 +40,8 @@ def members_of(line: bytes) -> dict[str, bytes] | None:
     try:
         text = line.decode("utf-8", "surrogateescape")
         decoder, place, found = json.JSONDecoder(), text.index("{") + 1, dict[str, bytes]()
+        if text[: place - 1].strip("\ufeff \t\r"):  # a line of talk that quotes a message
+            return None
         while True:
             place = _after_blanks(text, place)
             key, place = decoder.raw_decode(text, place)
