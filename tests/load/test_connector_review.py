@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from programs import (
     INTEGER,
+    PLAYER,
     PROTOCOLS,
     TEXT,
     calls,
+    catalog,
     change,
     failure,
     files,
+    json_schema,
     one,
     record,
     run,
+    script,
     state,
+    status,
+    trace,
     yml,
 )
 from support import MakeProject, raw, reopen, rows
 
 FIELDS = {"id": INTEGER, "v": TEXT}
+
+
+def two_streams(lines: list[str]) -> dict[str, str | bytes]:
+    about = {"properties": FIELDS, "key": ["id"], "full": False}
+    there = {"play/s.catalog": catalog("airbyte", {"t": about, "u": about}), "play/s": script(lines)}
+    return {"tools/player.py": PLAYER, **there}
+
+
+def test_a_secret_in_the_error_of_one_stream_is_hidden(make_project: MakeProject) -> None:
+    spec = json.dumps({"type": "object", "properties": {"seed": {"type": "string", "airbyte_secret": True}}})
+    bad = [trace("refused: pearls4pigs", "u"), status("INCOMPLETE", "u"), "#exit 1"]
+    there = two_streams([record("airbyte", {"id": 1}), status("COMPLETE"), *bad])
+    project = make_project(yml("airbyte", config={"seed": "pearls4pigs"}), {**there, "play/s.spec": spec})
+    error = failure(project)
+    assert "refused: ***" in error and "pearls4pigs" not in error
+
+
+def test_records_that_leave_out_the_namespace_of_their_stream(make_project: MakeProject) -> None:
+    entry = {"name": "t", "namespace": "public", "json_schema": json_schema(FIELDS)}
+    modes = {"supported_sync_modes": ["full_refresh"], "source_defined_primary_key": [["id"]]}
+    there = {"play/s.catalog": json.dumps({"streams": [{**entry, **modes}]})}
+    sent = [record("airbyte", {"id": 1}), record("airbyte", {"id": 2}, "other")]
+    project = make_project(yml("airbyte"), {"tools/player.py": PLAYER, **there, "play/s": script(sent)})
+    assert run(project)["t"].notes == ("1 records of streams that were not asked for: other",)
+    assert rows(project) == [(1, None)]
+
+
+def test_a_count_of_records_holds_where_none_came(make_project: MakeProject) -> None:
+    there = files("airbyte", FIELDS, [record("airbyte", {"id": 1}, "other")], end=[state("airbyte", {"c": 1}, count=1)])
+    assert "the connector counted 1 records, and 0 came" in failure(make_project(one("airbyte"), there))
 
 
 def test_talk_that_quotes_a_message_is_none(make_project: MakeProject) -> None:
@@ -38,7 +76,7 @@ def test_a_stream_that_has_another_key_now_is_loaded_anew(make_project: MakeProj
     run(project)
     assert rows(project) == [(1, "b")]
     change(project, files(protocol, FIELDS, sent, key=["id", "v"], full=False, end=end))
-    assert "another key or mode now" in failure(project)
+    assert "sends it otherwise than it was planned" in failure(project)
     assert rows(project) == [(1, "b")]
     run(project)
     assert rows(project) == [(1, "a"), (1, "b")]

@@ -58,6 +58,7 @@ class AirbyteReader:
         self._segments: dict[StreamKey, Segment] = {}
         self._states: dict[StreamKey, Any] = _streams_of(journal.state)
         self._counted: dict[str, int] = {}
+        self._unwanted: dict[str, int] = {}
         self._statuses: dict[str, str] = {}
         self._errors: list[tuple[str, str]] = []
         self._estimates: dict[str, Mapping[str, Any]] = {}
@@ -99,10 +100,17 @@ class AirbyteReader:
         record = self._record(text_of(inner.get("stream")), inner.get("data", b"null"), text_of(inner.get("namespace")))
         return self._message(kind, record)
 
+    def _stream(self, key: StreamKey) -> str | None:
+        """The wanted stream that a message names; some connectors leave out the namespace that their catalog has."""
+        alike = [stream for (_, name), stream in self._wanted.items() if name == key[1]]
+        only = alike[0] if len(alike) == 1 and not key[0] else None
+        return self._wanted.get(key) or self._wanted.get(("", key[1])) or only
+
     def _begin(self, key: StreamKey) -> Segment | None:
         """Where the records of a stream go; None where nobody wants it."""
-        stream = self._wanted.get(key) or self._wanted.get(("", key[1]))
+        stream = self._stream(key)
         if stream is None:
+            self._unwanted[key[1]] = self._unwanted.get(key[1], 0) + 1
             return None
         self.sent.add(stream)
         segment = self._journal.begin(stream, self._declared[stream])
@@ -144,15 +152,16 @@ class AirbyteReader:
     def _check_count(self, key: StreamKey, state: Mapping[str, Any]) -> None:
         """The connector may say how many records came since its last state of the stream."""
         told = (state.get("sourceStats") or {}).get("recordCount")
-        segment = self._segments.get(key)
-        if not isinstance(told, (int, float)) or segment is None:
+        stream = self._stream(key)
+        if not isinstance(told, (int, float)) or stream is None:
             return
-        came = (segment.rows or 0) + len(segment.pending)
-        before = self._counted.get(segment.stream, 0)
-        self._counted[segment.stream] = came
+        segment = next((each for each in self._segments.values() if each.stream == stream), None)
+        came = (segment.rows or 0) + len(segment.pending) if segment else 0
+        before = self._counted.get(stream, 0)
+        self._counted[stream] = came
         if came - before != told:
             raise LoadError(
-                f"{self._output.name}.{segment.stream}: the connector counted {told:,.0f} records, and "
+                f"{self._output.name}.{stream}: the connector counted {told:,.0f} records, and "
                 f"{came - before:,} came; nothing was loaded.",
                 hint="Run again. Where it stays so, the connector is at fault; a newer version may have mended it.",
             )
@@ -169,7 +178,7 @@ class AirbyteReader:
         elif trace.get("type") == "STREAM_STATUS":
             status = trace.get("stream_status") or {}
             key = stream_key(status.get("stream_descriptor") or {})
-            stream = self._wanted.get(key) or self._wanted.get(("", key[1]))
+            stream = self._stream(key)
             if stream is not None:
                 self._statuses[stream] = str(status.get("status"))
                 self.sent.add(stream)
@@ -199,7 +208,10 @@ class AirbyteReader:
 
     def notes(self, stream: str) -> Sequence[str]:
         """What people should know of a stream."""
-        return ()
+        if not self._unwanted or stream != next(iter(self._wanted.values())):
+            return ()
+        names = ", ".join(sorted(self._unwanted))
+        return (f"{sum(self._unwanted.values()):,} records of streams that were not asked for: {names}",)
 
     def expected(self, stream: str, rows: int, size: int) -> int | None:
         """How many bytes the stream will have, by the connector's estimate and what came so far; None without one."""
