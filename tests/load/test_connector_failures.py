@@ -176,6 +176,26 @@ def test_a_process_that_holds_the_pipes_open(make_project: MakeProject, protocol
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_is_written_between_two_looks_at_the_pipes(
+    make_project: MakeProject, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connector writes its last lines and ends, just when nobody looks."""
+    import select
+
+    def slow(*given: Any) -> Any:
+        ready = before(*given)
+        if not ready[0]:
+            time.sleep(1)
+        return ready
+
+    before = select.select
+    monkeypatch.setattr(select, "select", slow)
+    project = make_project(one(protocol), files(protocol, FIELDS, ["#sleep 0.4", *OLD]))
+    run(project)
+    assert rows(project) == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_connector_that_cannot_be_started(make_project: MakeProject, protocol: str) -> None:
     options = {"tap" if protocol == "singer" else "connector": "./tools/broken"}
     project = make_project(

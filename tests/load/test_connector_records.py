@@ -520,3 +520,26 @@ def test_a_schema_that_says_nothing_useful_costs_no_value(make_project: MakeProj
             (1, "a"),
             (2, None),
         ]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_names_that_are_odd(make_project: MakeProject, protocol: str) -> None:
+    """What no column can be called is said; all else is a column, also what smoll itself uses inside."""
+    names = ['a"b', "c.d", "e f", "İ", "ß", "__smoll_head", "$", "f'g", "/h~i"]
+    row = {"id": 1, **{name: name for name in names}}
+    there = files(protocol, {"id": INTEGER, **dict.fromkeys(names, TEXT)}, [row], play="declared")
+    there |= files(protocol, {"id": INTEGER}, [row], play="undeclared")
+    there |= files(protocol, {"id": INTEGER, "": TEXT}, [{"id": 1}], play="empty")
+    there |= files(protocol, {"id": INTEGER}, [{"id": 1, "a\0b": 1}], play="nul")
+    deep = "[" * 50_000 + "]" * 50_000
+    there |= files(protocol, {"id": INTEGER, "v": {}}, [f'{{"id": 1, "v": {deep}}}'], play="deep")
+    plays = ["declared", "undeclared", "empty", "nul", "deep"]
+    project = make_project(project_yml({name: source(protocol, name, naming="keep") for name in plays}), there)
+    errors = {each.ref.source: each.error for each in project.run().streams}
+    for name in ("declared", "undeclared"):
+        assert errors[name] == ""
+        assert types(project, f"raw_{name}.t") == {"id": "BIGINT", **dict.fromkeys(names, "VARCHAR")}
+        assert rows(project, f"raw_{name}.t") == [(1, *names)]
+    assert "fields named ''; no column can be" in errors["empty"]
+    assert "'a\\x00b'; no column can be" in errors["nul"]
+    assert "no whole message" in errors["deep"] and len(errors["deep"]) < 1000

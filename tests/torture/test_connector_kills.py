@@ -103,10 +103,12 @@ def chosen_steps(names: list[str], count: int, seed: int) -> list[int]:
 def kill_smoll(root: Path, names: list[str], count: int) -> None:
     chosen = chosen_steps(names, count, seed=2013)
     folders = {number: copy(root, f"smoll {number}") for number in chosen}
-    kill_at((folder, number) for number, folder in folders.items())
+    kill_at(
+        (folder, -number) for number, folder in folders.items()
+    )  # lines come in blocks as they like: some have fewer
     resumed = 0
     for number, folder in folders.items():
-        with told(f"smoll killed at step {number}: {names[number - 1]}"):
+        with told(f"smoll killed at step {number}, about {names[number - 1]}"):
             resumed += assert_whole(folder)
         shutil.rmtree(folder)
     assert resumed > count // 4, "many of them had something to go on from"

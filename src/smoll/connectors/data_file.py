@@ -147,9 +147,14 @@ def stream_error(plan: StreamPlan, message: str, hint: str = "") -> LoadError:
 
 
 def refuse_twins(plan: StreamPlan, place: str, what: str, names: Sequence[str]) -> None:
-    """Raise LoadError where two names are equal, or differ by case only: for DuckDB they are one column."""
+    """Raise LoadError where two names are equal, or differ by case only: for DuckDB they are one column.
+
+    And where one can be the name of no column at all.
+    """
     seen: dict[str, str] = {}
     for name in names:
+        if not name or "\0" in name:
+            raise stream_error(plan, f"{place} has {what} named {name!r}; no column can be.", "Rename it.")
         earlier = seen.get(name.lower())
         if earlier is not None:
             same = f"two {what} named {name!r}" if earlier == name else f"the {what} {earlier!r} and {name!r}"

@@ -68,7 +68,7 @@ class SingerReader:
         for line in lines:
             try:
                 message = decode(line)
-            except self._error:
+            except (self._error, RecursionError):
                 with refusing_odd(self._output, line):
                     message = self._odd(line)
                 if message is None:
