@@ -55,6 +55,7 @@ FAILING: dict[str, tuple[list[str], str]] = {
         "a line that is no whole message",
     ),
     "asks": (["#stderr cannot reach the server", "#prompt Password: ", "#sleep 100"], "said nothing for 2 seconds"),
+    "closes": (["#stderr cannot reach the server", "#close", "#sleep 100"], "closed its output and did not end"),
     "hangs": (["#stderr cannot reach the server", "#sleep 100"], "said nothing for 2 seconds, and was stopped"),
     "hangs_and_stays": (
         ["#ignore 15", "#stderr cannot reach the server", "#sleep 100"],

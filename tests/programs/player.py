@@ -131,6 +131,7 @@ _DO: dict[str, Callable[[str, list[str]], object]] = {
     "stderr": stderr,
     "flood": flood,
     "part": part,
+    "close": lambda rest, words: (os.close(1), os.close(2)),
     "end": lambda rest, words: part("\n", words),
     "prompt": lambda text, words: print(text, end="", file=sys.stderr, flush=True),
     "long": long,
