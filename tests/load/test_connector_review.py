@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -107,3 +108,26 @@ def test_what_comes_again_is_not_kept_beside_it(make_project: MakeProject, proto
     project = reopen(project, one(protocol, mode="append", on_bad_row="quarantine"))
     run(project)
     assert rows(project) == [(1, None)]
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_new_version_of_a_table_is_whole_over_an_interruption(
+    make_project: MakeProject, monkeypatch: pytest.MonkeyPatch, early: bool
+) -> None:
+    """Its state is stored then: a row that only the old version has would stay for ever."""
+    monkeypatch.setattr("smoll.connectors.journal._CHECKPOINT_SECONDS", 0)
+    options: dict[str, Any] = {"mode": "merge", "key": "id", "deletes": "detect", "max_shrink": "100%"}
+    first, second = (json.dumps({"type": "ACTIVATE_VERSION", "stream": "t", "version": number}) for number in (1, 2))
+    old = [record("singer", {"id": number}, version=1) for number in (1, 2)]
+    new = [record("singer", {"id": number}, version=2) for number in (2, 3)]
+    bookmark = state("singer", {"version": 2})
+    project = make_project(
+        one("singer", **options), files("singer", FIELDS, [*old, first, state("singer", {"version": 1})], full=False)
+    )
+    run(project)
+    head = [second] if early else []
+    change(project, files("singer", FIELDS, [*head, new[0], bookmark, "#kill 9"], full=False))
+    failure(project)
+    change(project, files("singer", FIELDS, [new[1], *([] if early else [second]), bookmark], full=False))
+    run(project)
+    assert rows(project) == [(2, None), (3, None)]

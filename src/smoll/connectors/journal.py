@@ -168,6 +168,10 @@ class Journal:
         self._activated[stream] = self._numbers, version
         self._log({"activated": stream, "version": version, "after": self._numbers})
 
+    def activated(self, stream: str) -> Any:
+        """The version of the stream's table that counts; None where none was activated."""
+        return self._activated.get(stream, (0, None))[1]
+
     def records_of(self, stream: str) -> list[Segment]:
         """The segments of a stream that count, in the order in which they came."""
         after, version = self._activated.get(stream, (0, None))

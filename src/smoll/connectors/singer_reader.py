@@ -58,7 +58,6 @@ class SingerReader:
         self._segments: dict[str, Segment] = {}
         self._versions: dict[str, Any] = {}  # of the current segment, by the tap's name of the stream
         self._loaded = dict(versions)
-        self._activated: set[str] = set()
         self._unwanted: dict[str, int] = {}
         self._changed: dict[str, int] = {}
 
@@ -145,8 +144,6 @@ class SingerReader:
         if stream is None or version is None:
             return
         self._journal.activate(stream, version)
-        if version != self._loaded.get(stream):
-            self._activated.add(stream)
 
     def _batch(self, name: str, message: Mapping[str, Any]) -> None:
         stream = self._wanted.get(name)
@@ -195,8 +192,11 @@ class SingerReader:
         return None
 
     def is_complete(self, stream: str) -> bool:
-        """True where the tap activated a new version of the table: its records are all there are."""
-        return stream in self._activated and not self._journal.resumed
+        """True where the tap activated a new version of the table: its records are all there are.
+
+        The journal has every one of them, those of an earlier run included: it began before the version did.
+        """
+        return self._journal.activated(stream) not in (None, self._loaded.get(stream))
 
 
 def _json(line: bytes) -> dict[str, Any]:
