@@ -532,7 +532,7 @@ WRONG = {
     "syntax": ("def things(:", "SyntaxError"),
     "exit": ("raise SystemExit(3)", "SystemExit"),
     "dies": (resource("import os; os._exit(3)"), "ended without an answer"),
-    "nokey": (resource("yield {'': 1}"), "t: a record has a key without a name"),
+    "nokey": (resource("yield {'': 1}"), "t: the data has keys named ''; no column can be"),
     "case": (resource("yield {'a': 1, 'A': 2}"), "the keys 'a' and 'A'"),
     "surrogate": (resource("yield {'a': '\\ud800'}"), "t: a record holds a text"),
     "object": (resource("yield {'a': object()}"), "t: TypeError"),

@@ -116,6 +116,10 @@ def grandchild(seconds: str, words: list[str]) -> None:
     subprocess.Popen([sys.executable, "-S", "-c", f"import time; time.sleep({seconds})"], start_new_session=True)
 
 
+def close(rest: str, words: list[str]) -> None:
+    os.closerange(1, 3)
+
+
 def config(text: str, words: list[str]) -> None:
     """Change the configuration in its own file."""
     with open(words[words.index("--config") + 1], "w", encoding="utf-8") as file:
@@ -131,7 +135,7 @@ _DO: dict[str, Callable[[str, list[str]], object]] = {
     "stderr": stderr,
     "flood": flood,
     "part": part,
-    "close": lambda rest, words: (os.close(1), os.close(2)),
+    "close": close,
     "end": lambda rest, words: part("\n", words),
     "prompt": lambda text, words: print(text, end="", file=sys.stderr, flush=True),
     "long": long,

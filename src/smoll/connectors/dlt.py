@@ -386,8 +386,6 @@ def _part(
         return _parquet_part(plan, reading, table)
     kinds: Mapping[str, list[str]] = table["columns"]
     refuse_twins(plan, "the data", "keys", list(kinds))
-    if "" in kinds:
-        raise LoadError(f"{plan.ref}: a record has a key without a name.", hint="Give it one in the source.")
     hints = {name: str((table["hints"].get(name) or {}).get("data_type") or "") for name in kinds}
     described = [
         line_reader.column(name, found, (_HINTED[hints[name]],) if hints[name] in _HINTED else (), hint=hints[name])
