@@ -29,6 +29,7 @@ from programs import (
     trace,
     yml,
 )
+from smoll.events import StreamProgress
 from support import MakeProject, raw, reopen, rows, types
 
 FIELDS = {"id": INTEGER, "v": TEXT}
@@ -421,24 +422,19 @@ def test_a_failing_stream_moves_no_state_that_others_share(make_project: MakePro
     assert rows(project) == rows(project, "raw_s.u") == [(1, None), (2, None)]
 
 
-def test_estimates_are_no_matter(make_project: MakeProject) -> None:
+def test_estimates_say_how_far_it_is(make_project: MakeProject) -> None:
     def estimate(**about: Any) -> str:
         return json.dumps({"type": "TRACE", "trace": {"type": "ESTIMATE", "emitted_at": 1, "estimate": about}})
 
-    lines = [
-        estimate(name="t", type="STREAM", row_estimate=10),
-        rec(1),
-        "#sleep 0.4",
-        rec(2),
-        "#sleep 0.4",
-        estimate(name="t", type="STREAM", byte_estimate=5),
-        rec(3),
-        estimate(type="SYNC", row_estimate=3),
-        rec(4),
-    ]
+    waits = "#sleep 0.5"
+    lines = [estimate(name="t", type="STREAM", row_estimate=10), rec(1), waits, rec(2), waits, rec(3), waits]
+    lines += [estimate(name="t", type="STREAM", byte_estimate=5), estimate(type="SYNC", row_estimate=3), rec(4)]
     project = make_project(one("airbyte"), connector(lines))
     events: list[Any] = []
     assert project.run(on_event=events.append).status == "ok"
+    seen = [(each.bytes_done or 0, each.bytes_total or 0) for each in events if isinstance(each, StreamProgress)]
+    assert any(done and total == done * 5 for done, total in seen), "two rows of ten"
+    assert all(total >= done for done, total in seen)
     assert len(rows(project)) == 4
 
 

@@ -506,8 +506,6 @@ def test_a_selection_leaves_the_other_streams_alone(make_project: MakeProject) -
     project = make_project(text, both(rec(1), rec(1, stream="u"), states(1, 1)), {"m": MODEL})
     assert set(run(project, select="m+ +m")) == {"t"}
     assert [entry["selected"] for entry in given(project)] == [True, False]
-    assert set(run(project)) == {"t", "u"}
-    assert bookmarks(project) == {"t": {"at": 1}}
 
 
 def test_a_state_without_bookmarks_is_one_for_all(make_project: MakeProject) -> None:
