@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from programs import (
@@ -27,7 +33,7 @@ from programs import (
     trace,
     yml,
 )
-from support import MakeProject, raw, reopen, rows
+from support import MakeProject, raw, reopen, rows, write
 
 FIELDS = {"id": INTEGER, "v": TEXT}
 
@@ -131,3 +137,81 @@ def test_a_new_version_of_a_table_is_whole_over_an_interruption(
     change(project, files("singer", FIELDS, [new[1], *([] if early else [second]), bookmark], full=False))
     run(project)
     assert rows(project) == [(2, None), (3, None)]
+
+
+def whole(lsn: int, *streams: str) -> str:
+    """A GLOBAL state."""
+    own = [{"stream_descriptor": {"name": name}, "stream_state": {"at": lsn}} for name in streams]
+    told = {"type": "GLOBAL", "global": {"shared_state": {"lsn": lsn}, "stream_states": own}}
+    return json.dumps({"type": "STATE", "state": told})
+
+
+def test_a_stream_that_was_left_out_is_sent_anew_where_the_state_went_on(make_project: MakeProject) -> None:
+    both = [record("airbyte", {"id": 1}), record("airbyte", {"id": 1}, "u"), whole(1, "t", "u")]
+    project = make_project(yml("airbyte"), two_streams(both))
+    run(project)
+    write(project.config.root, {"play/s": script([record("airbyte", {"id": 2}), whole(2, "t")])})
+    run(reopen(project, yml("airbyte", select=["t"])))
+    write(project.config.root, {"play/s": script([whole(3, "t", "u")])})
+    run(reopen(project, yml("airbyte")))
+    given = calls(project)[-1]["state"][0]["global"]
+    assert given["shared_state"] == {"lsn": 2}
+    assert [own["stream_descriptor"]["name"] for own in given["stream_states"]] == ["t"]
+    run(reopen(project))  # nothing was said of either since: they go on together
+    assert len(calls(project)[-1]["state"][0]["global"]["stream_states"]) == 2
+
+
+def test_a_state_without_the_namespace_of_its_stream_is_gone_on_from(make_project: MakeProject) -> None:
+    entry = {"name": "t", "namespace": "public", "json_schema": json_schema(FIELDS), "source_defined_cursor": True}
+    entry |= {"supported_sync_modes": ["full_refresh", "incremental"], "source_defined_primary_key": [["id"]]}
+    there = {"tools/player.py": PLAYER, "play/s.catalog": json.dumps({"streams": [entry]})}
+    sent = script([record("airbyte", {"id": 1}), state("airbyte", {"at": 1})])
+    project = make_project(yml("airbyte"), {**there, "play/s": sent})
+    run(project)
+    run(reopen(project))
+    assert calls(project)[-1]["state"][0]["stream"]["stream_state"] == {"at": 1}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_number_of_a_state_is_never_rounded(make_project: MakeProject, protocol: str) -> None:
+    end = [state(protocol, {"at": "HERE"}).replace('"HERE"', "0.1234567890123456789")]
+    project = make_project(one(protocol), files(protocol, FIELDS, [{"id": 1}], end=end, full=False, key=["id"]))
+    assert "0.1234567890123456789, which has more digits than a double" in failure(project)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_a_process_of_the_connector_writes_later_counts(make_project: MakeProject, protocol: str) -> None:
+    late = [f"#later 0.8 {record(protocol, {'id': 2})}", "#exit 0"]
+    project = make_project(one(protocol), files(protocol, FIELDS, [{"id": 1}], end=late))
+    run(project)
+    assert [row[0] for row in rows(project)] == [1, 2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_connector_does_not_outlive_a_kill(make_project: MakeProject, protocol: str) -> None:
+    project = make_project(one(protocol), files(protocol, FIELDS, [{"id": 1}, "#touch here", "#sleep 100"]))
+    root = project.config.root
+    child = subprocess.Popen([sys.executable, "-m", "smoll", "--project", str(root), "run"], stderr=subprocess.DEVNULL)
+    wait_for((root / "here").exists)
+    assert players(root)
+    child.kill()
+    child.wait()
+    wait_for(lambda: not players(root))
+
+
+def players(root: Path) -> list[int]:
+    """The fake connectors that run in a project."""
+    found = psutil.process_iter(["cmdline", "cwd"])
+    return [
+        process.pid
+        for process in found
+        if process.info["cwd"] == str(root) and any("player.py" in word for word in process.info["cmdline"] or ())
+    ]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -120,6 +120,13 @@ def close(rest: str, words: list[str]) -> None:
     os.closerange(1, 3)
 
 
+def later(rest: str, words: list[str]) -> None:
+    """Another process, in the same group, writes a line after so many seconds."""
+    seconds, _, line = rest.partition(" ")
+    code = "import sys, time; time.sleep(float(sys.argv[1])); print(sys.argv[2])"
+    subprocess.Popen([sys.executable, "-S", "-c", code, seconds, line])
+
+
 def config(text: str, words: list[str]) -> None:
     """Change the configuration in its own file."""
     with open(words[words.index("--config") + 1], "w", encoding="utf-8") as file:
@@ -140,6 +147,7 @@ _DO: dict[str, Callable[[str, list[str]], object]] = {
     "prompt": lambda text, words: print(text, end="", file=sys.stderr, flush=True),
     "long": long,
     "grandchild": grandchild,
+    "later": later,
     "config": config,
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoll.connector import Extract, Reading, StreamPlan, apply_naming, plan_stream
-from smoll.connectors.airbyte_reader import AirbyteReader, StreamKey, stream_key
+from smoll.connectors.airbyte_reader import AirbyteReader, StreamKey, stream_key, stream_of
 from smoll.connectors.environment import Program, find_program
 from smoll.connectors.messages import Config, kept, plain, read_kept, scratch, write_json
 from smoll.connectors.process import answer
@@ -347,6 +347,7 @@ def extract_all(
         apart=lambda state: _apart(state, keys),
         together=lambda slices: _together(slices, keys),
         hide=hide,
+        shares=True,
         new=[ref.stream for ref in now if earlier and ref.stream not in _by_name(earlier)],
     )
     return sync(plans, source, readings, session) | gone
@@ -381,7 +382,7 @@ def _apart(state: Any, keys: Mapping[StreamKey, str]) -> Slices:
         else:
             listed = [each.get("stream") or {}]
         for stream in listed:
-            name = keys.get(stream_key(stream.get("stream_descriptor") or {}))
+            name = stream_of(stream_key(stream.get("stream_descriptor") or {}), keys)
             if name is not None:
                 own[name] = stream
     return Slices(own, shared)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from smoll.connectors.journal import Journal, Segment
-from smoll.connectors.messages import import_msgspec, members_of, refuse_garbage, refusing_odd, text_of
+from smoll.connectors.messages import exact_float, import_msgspec, members_of, refuse_garbage, refusing_odd, text_of
 from smoll.connectors.process import Output
 from smoll.errors import LoadError
 
@@ -18,6 +18,13 @@ StreamKey = tuple[str, str]
 def stream_key(described: Mapping[str, Any]) -> StreamKey:
     """The key of a stream as descriptors and catalogs name it."""
     return str(described.get("namespace") or ""), str(described.get("name") or "")
+
+
+def stream_of(key: StreamKey, wanted: Mapping[StreamKey, str]) -> str | None:
+    """The stream that a message names; some connectors leave out the namespace that their catalog has."""
+    alike = [stream for (_, name), stream in wanted.items() if name == key[1]]
+    only = alike[0] if len(alike) == 1 and not key[0] else None
+    return wanted.get(key) or wanted.get(("", key[1])) or only
 
 
 def _decoder() -> Any:
@@ -101,10 +108,8 @@ class AirbyteReader:
         return self._message(kind, record)
 
     def _stream(self, key: StreamKey) -> str | None:
-        """The wanted stream that a message names; some connectors leave out the namespace that their catalog has."""
-        alike = [stream for (_, name), stream in self._wanted.items() if name == key[1]]
-        only = alike[0] if len(alike) == 1 and not key[0] else None
-        return self._wanted.get(key) or self._wanted.get(("", key[1])) or only
+        """The wanted stream that a message names."""
+        return stream_of(key, self._wanted)
 
     def _begin(self, key: StreamKey) -> Segment | None:
         """Where the records of a stream go; None where nobody wants it."""
@@ -118,7 +123,7 @@ class AirbyteReader:
         return segment
 
     def _take(self, kind: str, line: bytes) -> None:
-        message = json.loads(line)
+        message = json.loads(line, parse_float=exact_float)
         if kind == "STATE":
             self._state(message.get("state") or {})
         elif kind == "TRACE":

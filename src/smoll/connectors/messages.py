@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,17 @@ def _after_blanks(text: str, place: int) -> int:
     while text[place] in " \t\r\n":
         place += 1
     return place
+
+
+def exact_float(text: str) -> float:
+    """A number with a fraction in a state. Raises LoadError where a double does not hold it: no cursor may change."""
+    number = float(text)
+    if number - number != 0 or Decimal(text) not in (Decimal(repr(number)), Decimal(f"{number:.17g}")):
+        raise LoadError(
+            f"The connector's state holds the number {text[:60]}, which has more digits than a double.",
+            hint="It must be a text there; that is for the connector to mend.",
+        )
+    return number
 
 
 def text_of(member: bytes | None) -> str:

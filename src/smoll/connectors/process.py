@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +22,22 @@ _BLOCK = 1 << 20
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of Linux
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 5
+_LATE_SECONDS = 2
 _TAIL_LINES, _TAIL_LENGTH = 10, 500
 _LOGGED_LINES = 10_000
 """Lines of stderr that go to the run's log; a connector that floods it must not fill the disk."""
+_LEASH = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+try:
+    os.execv(sys.argv[2], sys.argv[2:])
+except OSError as error:
+    sys.exit(f"it cannot be started: {error.strerror}")
+"""
+"""Becomes the connector, after it has asked Linux to end it with the process that started it, however that ends
+(PR_SET_PDEATHSIG). Elsewhere a connector whose reader was killed ends when it next writes."""
 _OWN_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
 
@@ -65,15 +79,20 @@ class Output:
         assert self.process.stdout and self.process.stderr
         out, err = self.process.stdout.fileno(), self.process.stderr.fileno()
         pending: list[bytes] = []
-        open_pipes, heard = {out, err}, time.monotonic()
+        open_pipes, heard, late = {out, err}, time.monotonic(), False
         while open_pipes:
             if self.stopped():
                 raise Interrupted(f"{self.name}: interrupted; its tables are as they were before.")
             ended = self.code is not None  # asked before the pipes are, which then have all that it wrote
             ready = select.select(list(open_pipes), [], [], _POLL_SECONDS)[0]
-            if ended and out not in ready:  # a process of its own may hold the pipes open
-                self._hear(os.read(err, _BLOCK) if err in ready else b"")
-                break
+            if ended and not ready and time.monotonic() - heard > _LATE_SECONDS:
+                if late:
+                    raise LoadError(
+                        f"{self.name}: the connector ended, and a process that it started went on writing; it did not "
+                        "end.",
+                        hint="A connector must wait for what it starts.",
+                    )
+                break  # a process of its own holds the pipes open, and says nothing
             if ready:
                 heard = time.monotonic()
             elif time.monotonic() - heard > self.timeout:
@@ -89,6 +108,7 @@ class Output:
                 if not block:
                     open_pipes.discard(out)
                     continue
+                late = late or ended
                 end = block.rfind(b"\n")
                 if end < 0:
                     pending.append(block)
@@ -104,6 +124,10 @@ class Output:
 
     def last_words(self) -> str:
         """The last lines of stderr, as they end a message; "" without any."""
+        assert self.process.stderr
+        error = self.process.stderr.fileno()
+        while select.select([error], [], [], 0)[0] and self._hear(os.read(error, 1 << 16)):
+            pass
         unfinished = self._error.decode("utf-8", "replace")[-_TAIL_LENGTH:]
         lines = [line for line in (*self.tail, unfinished) if line.strip()][-_TAIL_LINES:]
         return "".join(f"\n  | {line}" for line in lines)
@@ -161,9 +185,12 @@ def running(
         It cannot be started.
     """
     variables = {key: value for key, value in os.environ.items() if key not in _OWN_VARIABLES}
+    leash = [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid())] if sys.platform == "linux" else []
     try:
+        if not os.access(root / command[0], os.X_OK):
+            raise FileNotFoundError(0, "it is not there, or may not be executed")
         process = subprocess.Popen(
-            list(command),
+            [*leash, *command],
             cwd=root,
             env={**variables, "PYTHONUTF8": "1"},
             stdin=subprocess.DEVNULL,

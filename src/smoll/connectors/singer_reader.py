@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from smoll.connectors.journal import Journal, Segment
-from smoll.connectors.messages import import_msgspec, members_of, refuse_garbage, refusing_odd, text_of
+from smoll.connectors.messages import exact_float, import_msgspec, members_of, refuse_garbage, refusing_odd, text_of
 from smoll.connectors.process import Output
 from smoll.errors import LoadError
 
@@ -200,7 +200,7 @@ class SingerReader:
 
 
 def _json(line: bytes) -> dict[str, Any]:
-    found = json.loads(line)
+    found = json.loads(line, parse_float=exact_float)
     return found if isinstance(found, dict) else {}
 
 

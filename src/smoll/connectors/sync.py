@@ -105,6 +105,8 @@ class Session:
         Called when it has ended, however it did.
     new
         Streams that it has, and had not when it was asked before.
+    shares
+        What the state shares says how far every stream has come, and not only what belongs to none.
     """
 
     program: Program
@@ -116,6 +118,7 @@ class Session:
     hide: Callable[[str], str] = lambda text: text
     after: Callable[[], None] = lambda: None
     new: Sequence[str] = ()
+    shares: bool = False
 
 
 @contextmanager
@@ -203,7 +206,7 @@ def sync(
     """
     first = readings[plans[0].ref]
     stored = {plan.ref.stream: readings[plan.ref].state if plan.ref in readings else {} for plan in plans}
-    begun = _stored_slices(plans, stored)
+    begun = _stored_slices(plans, stored, shares=session.shares)
     asked = {
         "program": session.program.identity,
         "asked": session.asked,
@@ -256,10 +259,13 @@ def _goes_on(plan: StreamPlan) -> bool:
     return plan.mode != "replace" and not plan.about.get("full")
 
 
-def _stored_slices(plans: Sequence[StreamPlan], stored: Mapping[str, Mapping[str, Any]]) -> Slices:
+def _stored_slices(plans: Sequence[StreamPlan], stored: Mapping[str, Mapping[str, Any]], *, shares: bool) -> Slices:
     """The state that the streams go on from, put together from what is stored with each.
 
-    Raises LoadError where a stream begins anew while others go on, and the connector has but one state for all.
+    Where the streams share a part of it, one that was left out of a later load is behind that part: what came in
+    between it would never get, so it has none of its own, and the connector sends it anew.
+
+    Raises LoadError where a stream begins anew, or is behind, and the connector has but one state for all.
     """
     own, shared, newest = {}, None, -1
     anew = [plan for plan in plans if not stored[plan.ref.stream] or not _goes_on(plan)]
@@ -271,6 +277,10 @@ def _stored_slices(plans: Sequence[StreamPlan], stored: Mapping[str, Mapping[str
             shared, newest = state.get("shared"), state["run"]
     if len(anew) == len(plans):
         return Slices()
+    behind = {plan.ref.stream for plan in plans if plan not in anew and stored[plan.ref.stream].get("shared") != shared}
+    if shares:
+        own = {name: bookmark for name, bookmark in own.items() if name not in behind}
+    anew += [plan for plan in plans if plan.ref.stream in behind]
     if shared and not own and anew:
         raise LoadError(
             f"{anew[0].ref} would begin anew, and the connector has one state for all streams; others go on from it.",
@@ -390,7 +400,7 @@ def _extract(plan: StreamPlan, source: ProgramBase, reading: Reading, journal: J
     def explain(error: Exception) -> LoadError:
         return LoadError(f"{plan.ref}: {str(error).splitlines()[0]}")
 
-    if name not in reader.sent and not segments:
+    if name not in reader.sent and not segments and not (_goes_on(plan) and reading.state):
         return Extract((), explain, notes=("the connector sent nothing about this stream, not even that it is empty",))
     marks = () if plan.deletes == "ignore" else _DELETED  # without its mark a deleted row would be a living one
     hides = hidden_fields(source, name, (*plan.about.get("kept", ()), *marks))
