@@ -12,6 +12,7 @@ from pathlib import Path
 from docs.markdown import blocks
 
 _EXIT = re.compile(r"# exit code (\d+)")
+_RATE = re.compile(r"\b[\d,]+/s\b")
 _TIME = re.compile(r"\b\d+(\.\d+)? (ms|s|min)\b|\b\d+ min \d+ s\b")
 
 
@@ -60,7 +61,7 @@ def first_missing(shown: str, output: str) -> str | None:
     """The first shown line that the output does not have in its place; None where it has them all.
 
     Shown lines follow each other in the output; ``...`` alone stands for any lines, inside a line for any text.
-    Runs of blanks count as one, and so do all durations.
+    Runs of blanks count as one, and so do all durations, and all rates.
     """
     lines = [_plain(line) for line in output.splitlines()]
     position, skipping = 0, False
@@ -80,4 +81,4 @@ def first_missing(shown: str, output: str) -> str | None:
 
 
 def _plain(line: str) -> str:
-    return _TIME.sub("(time)", " ".join(line.split()))
+    return _RATE.sub("(rate)", _TIME.sub("(time)", " ".join(line.split())))

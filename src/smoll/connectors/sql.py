@@ -296,14 +296,22 @@ def _extract_part(plan: StreamPlan, opened: _Open, reading: Reading) -> Extract:
     columns, bounds = _bounds(plan, _selected(plan, columns), relation, reading, opened)
     where = _where(relation, bounds.condition)
 
-    def part_of(columns: Sequence[Column]) -> Part:
+    def counted(columns: Sequence[Column]) -> _Counted:
         odd = " OR ".join(f"({column.odd})" for column in columns if column.odd)
+        return _Counted(plan.ref, relation, where, odd, database)
+
+    def part_of(columns: Sequence[Column]) -> Part:
         part = replace(dialect.part(relation, columns, where, database, reading), label=str(plan.ref))
-        return _Counted(plan.ref, relation, where, odd, database).witness(part)
+        return counted(columns).witness(part)
+
+    def describe() -> Part:
+        """Where values do not come unchanged they are read as texts; any other failure is none of their reading."""
+        is_odd = counted(columns).ask()[1] > 0
+        return part_of([column.otherwise or column for column in columns] if is_odd else columns)
 
     part = part_of(columns)
     if any(column.otherwise for column in columns):
-        part = replace(part, describe=lambda: part_of([column.otherwise or column for column in columns]))
+        part = replace(part, describe=describe)
     keys = None
     if plan.deletes != "ignore" and bounds.condition:
         own = [column for column in columns if column.name in plan.key]
@@ -373,12 +381,17 @@ class _Counted:
 
     def count(self) -> int:
         """How many rows there are now, or in the snapshot that is read. Raises LoadError where one of them is odd."""
-        odd = f"count(CASE WHEN {self.odd} THEN 1 END)" if self.odd else "0"
-        sql = f"SELECT count(*) AS n, {odd} AS odd FROM {self.relation.sql}{self.where}"
-        count, found = (int(number) for number in self.database.rows(sql)[0])  # SQLite's come as texts
+        count, found = self.ask()
         if found:
             raise LoadError(f"{self.ref}: {found} rows hold a value that the type of its column in DuckDB cannot.")
         return count
+
+    def ask(self) -> tuple[int, int]:
+        """How many rows there are, and how many of them are odd."""
+        odd = f"count(CASE WHEN {self.odd} THEN 1 END)" if self.odd else "0"
+        sql = f"SELECT count(*) AS n, {odd} AS odd FROM {self.relation.sql}{self.where}"
+        count, found = self.database.rows(sql)[0]
+        return int(count), int(found)  # SQLite's come as texts
 
     def witness(self, part: Part) -> Part:
         """The part with the count of its rows: in the same snapshot, or before and after where there is none."""
