@@ -79,7 +79,7 @@ class Output:
         assert self.process.stdout and self.process.stderr
         out, err = self.process.stdout.fileno(), self.process.stderr.fileno()
         pending: list[bytes] = []
-        open_pipes, heard, late = {out, err}, time.monotonic(), False
+        open_pipes, heard, drained, late = {out, err}, time.monotonic(), False, False
         while open_pipes:
             if self.stopped():
                 raise Interrupted(f"{self.name}: interrupted; its tables are as they were before.")
@@ -93,6 +93,7 @@ class Output:
                         hint="A connector must wait for what it starts.",
                     )
                 break  # a process of its own holds the pipes open, and says nothing
+            drained = drained or (ended and out not in ready)
             if ready:
                 heard = time.monotonic()
             elif time.monotonic() - heard > self.timeout:
@@ -108,7 +109,7 @@ class Output:
                 if not block:
                     open_pipes.discard(out)
                     continue
-                late = late or ended
+                late = drained
                 end = block.rfind(b"\n")
                 if end < 0:
                     pending.append(block)
