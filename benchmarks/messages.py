@@ -24,6 +24,7 @@ from common import (
     compare,
     fresh_folder,
     results_table,
+    run_quietly,
     smoll_command,
     verdict,
 )
@@ -212,10 +213,12 @@ def _tap(repeat: int) -> str:
         def prepare() -> None:
             fresh_folder(folder)
             (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+            run_quietly(["bash", "-c", f"{tap} --config config.json --discover > catalog.json"], folder, {})
+            _select_all(folder / "catalog.json")
             source = {"kind": "singer", "tap": str(tap), "config": config, "streams": ["public-flights"]}
             _write(folder, source)
 
-        alone = f"{tap} --config config.json > /dev/null"
+        alone = f"{tap} --config config.json --catalog catalog.json > /dev/null"
         samples = compare(
             [
                 Contender("the tap alone, into nothing", ["bash", "-c", alone], folder, prepare=prepare),
@@ -240,6 +243,15 @@ def _tap(repeat: int) -> str:
             ),
         ]
     )
+
+
+def _select_all(path: Path) -> None:
+    """A tap sends nothing of what its catalog does not select."""
+    catalog = json.loads(path.read_text(encoding="utf-8"))
+    for stream in catalog["streams"]:
+        for each in stream["metadata"]:
+            each["metadata"]["selected"] = True
+    path.write_text(json.dumps(catalog), encoding="utf-8")
 
 
 @contextmanager

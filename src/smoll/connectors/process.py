@@ -20,6 +20,8 @@ from smoll.errors import Interrupted, LoadError
 _BLOCK = 1 << 20
 """Bytes that are read at once; the pipe is made as large, so that a connector need not wait for each switch."""
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of Linux
+_SMALL, _PAUSE_SECONDS = 1 << 16, 0.005
+"""After a smaller block the reader pauses: a look at each line alone takes as much time as the connector itself."""
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 5
 _LATE_SECONDS = 2
@@ -110,6 +112,8 @@ class Output:
                     open_pipes.discard(out)
                     continue
                 late = drained
+                if len(block) < _SMALL:  # many connectors flush each line: let some come together
+                    time.sleep(_PAUSE_SECONDS)
                 end = block.rfind(b"\n")
                 if end < 0:
                     pending.append(block)

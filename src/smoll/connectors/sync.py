@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _SECONDS_BETWEEN_NEWS = 0.3
+_WRITTEN_AT_ONCE = 1 << 19
 _DELETED = ("_sdc_deleted_at", "_ab_cdc_deleted_at")
 """The fields by which Singer's taps and Airbyte's connectors mark a row that was deleted."""
 
@@ -338,10 +339,13 @@ def _run(
             log=lambda line: first.log(session.hide(line)),
         ) as output:
             reader = session.reader(journal, output)
-            told = time.monotonic()
+            told, unwritten = time.monotonic(), 0
             for lines in output.blocks():
                 reader.feed(lines)
-                journal.flush()
+                unwritten += sum(map(len, lines))
+                if unwritten > _WRITTEN_AT_ONCE:
+                    journal.flush()
+                    unwritten = 0
                 if time.monotonic() - told > _SECONDS_BETWEEN_NEWS:
                     told = time.monotonic()
                     _tell_progress(journal, reader, readings)
