@@ -343,10 +343,11 @@ def _run(
             for lines in output.blocks():
                 reader.feed(lines)
                 unwritten += sum(map(len, lines))
-                if unwritten > _WRITTEN_AT_ONCE:
+                is_news = time.monotonic() - told > _SECONDS_BETWEEN_NEWS
+                if is_news or unwritten > _WRITTEN_AT_ONCE:
                     journal.flush()
                     unwritten = 0
-                if time.monotonic() - told > _SECONDS_BETWEEN_NEWS:
+                if is_news:
                     told = time.monotonic()
                     _tell_progress(journal, reader, readings)
             failed = {stream: LoadError(session.hide(str(error))) for stream, error in reader.failed().items()}
