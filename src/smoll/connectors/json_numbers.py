@@ -14,6 +14,7 @@ _LONG = 17
 """Characters of the shortest number that a double may not hold: 16 digits and a point, or an exponent."""
 _CLASSES = bytes(48 if chr(code) in "0123456789.eE+-" else 32 for code in range(256))
 _RUN = b"0" * _LONG
+_FRACTION = set(b".eE")  # whole numbers keep every digit
 _TINY = (re.compile(rb"e-[0-9]{3}"), re.compile(rb"E-[0-9]{3}"))
 
 
@@ -30,15 +31,13 @@ def may_lose_digits(block: bytes) -> bool:
             is_usual = repr(float(token)).encode() == token
         except ValueError:  # words with dots and dashes
             is_usual = True
-        if not is_usual and _is_inexact(token):
+        if not is_usual and set(token) & _FRACTION and loses_digits(token.decode("ascii")):
             return True
         start = find(_RUN, end)
     return any(tiny.search(block) for tiny in _TINY)
 
 
-def _is_inexact(token: bytes) -> bool:
-    text = token.decode("ascii")
-    if not set(text) & set(".eE"):  # whole numbers keep every digit
-        return False
+def loses_digits(text: str) -> bool:
+    """True where a double does not hold the number, by any usual way of printing the double."""
     number = float(text)
     return number - number != 0 or Decimal(text) not in (Decimal(repr(number)), Decimal(f"{number:.17g}"))

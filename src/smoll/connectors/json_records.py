@@ -7,11 +7,11 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence, Set
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
 from smoll.connectors.csv_records import DAMAGE, begin_counting, is_text, open_text, readable, size_of
+from smoll.connectors.json_numbers import loses_digits
 
 _CHUNK, _BLANKS = 1 << 17, b" \t\r"
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
@@ -121,10 +121,8 @@ class Number(str):
     @property
     def is_long(self) -> bool:
         """True where a double, which DuckDB's JSON reader makes of every fraction, does not hold it."""
-        if not set(self) & set("eE" if len(self) <= 15 else ".eE"):  # an exponent makes a short one too small, too
-            return False
-        number = float(self)
-        return number - number != 0 or Decimal(self) not in (Decimal(repr(number)), Decimal(f"{number:.17g}"))
+        # An exponent makes a short one too small, too.
+        return bool(set(self) & set("eE" if len(self) <= 15 else ".eE")) and loses_digits(self)
 
 
 def find_long_fraction(text: str) -> str:

@@ -7,11 +7,11 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from smoll.connectors.environment import Program
+from smoll.connectors.json_numbers import loses_digits
 from smoll.connectors.process import Output
 from smoll.errors import LoadError
 from smoll.state.layout import SCRATCH, Layout
@@ -70,13 +70,12 @@ def _after_blanks(text: str, place: int) -> int:
 
 def exact_float(text: str) -> float:
     """A number with a fraction in a state. Raises LoadError where a double does not hold it: no cursor may change."""
-    number = float(text)
-    if number - number != 0 or Decimal(text) not in (Decimal(repr(number)), Decimal(f"{number:.17g}")):
+    if loses_digits(text):
         raise LoadError(
             f"The connector's state holds the number {text[:60]}, which has more digits than a double.",
             hint="It must be a text there; that is for the connector to mend.",
         )
-    return number
+    return float(text)
 
 
 def text_of(member: bytes | None) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -138,11 +139,14 @@ class Stream(Section):
         examples=["50%"],
     )
 
+    _names_key: ClassVar[bool] = True
+    """Whether the options must name the key; else the source itself may."""
+
     @field_validator("key")
     @classmethod
     def _key_fits_mode(cls, key: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         mode = info.data.get("mode")
-        if mode in KEYED and not key:
+        if mode in KEYED and not key and cls._names_key:
             raise complaint(f"mode {mode} needs a key", "key: the column or columns that tell rows apart")
         if mode in ("replace", "append") and key:
             raise complaint(f"key is not used with mode {mode}", "set mode: merge or scd2, or remove key")
@@ -164,6 +168,13 @@ class Stream(Section):
         if deletes == "soft" and mode == "scd2":
             raise complaint("deletes: soft is not used with mode scd2", "detect closes the last version of the row")
         return deletes
+
+
+def refuse_one_table(streams: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Raise where all streams would load into one table."""
+    if EVERY in streams and streams[EVERY].table is not None:
+        raise complaint('table cannot be set for "*": all streams would load into one', "name the stream")
+    return streams
 
 
 class CursorStream(Stream):

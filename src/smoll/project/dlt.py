@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from smoll.project.common import EVERY, Mode, SourceBase, Stream
+from smoll.project.common import EVERY, Mode, SourceBase, Stream, refuse_one_table
 from smoll.project.fields import TEXT_OR_TEXTS, Name, Names, Passthrough, ShortForm, Table, complaint
 from smoll.project.sql import streams_by_name
 
@@ -17,6 +16,8 @@ Nested = Literal["json", "struct", "tables"]
 
 class DltStream(Stream):
     """One resource of a dlt source. What is left out is taken from the resource itself."""
+
+    _names_key = False
 
     mode: Mode | None = Field(  # type: ignore[assignment]  # a plan always has one
         default=None,
@@ -41,14 +42,6 @@ class DltStream(Stream):
         description="As `nested` of the source, for this stream.",
         examples=["tables"],
     )
-
-    @field_validator("key")
-    @classmethod
-    def _key_fits_mode(cls, key: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        mode = info.data.get("mode")
-        if mode in ("replace", "append") and key:
-            raise complaint(f"key is not used with mode {mode}", "set mode: merge or scd2, or remove key")
-        return key
 
     @field_validator("cursor")
     @classmethod
@@ -92,15 +85,9 @@ def _check_reference(reference: str) -> str:
     return reference
 
 
-def _check_streams(streams: Mapping[str, DltStream]) -> Mapping[str, DltStream]:
-    if EVERY in streams and streams[EVERY].table is not None:
-        raise complaint('table cannot be set for "*": all streams would load into one', "name the stream")
-    return streams
-
-
 Streams = Annotated[
     Table[Annotated[DltStream, ShortForm({"type": "null"})]],
-    AfterValidator(_check_streams),
+    AfterValidator(refuse_one_table),
     BeforeValidator(streams_by_name),
     ShortForm(TEXT_OR_TEXTS),
 ]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from smoll.project.common import EVERY, Mode, SourceBase, Stream
+from smoll.project.common import EVERY, Mode, SourceBase, Stream, refuse_one_table
 from smoll.project.fields import (
     TEXT_OR_TEXTS,
     Lag,
@@ -29,6 +28,8 @@ _SECONDS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400, "weeks": 
 class ProgramStream(Stream):
     """One stream of a connector. What is left out is taken from the connector's catalog."""
 
+    _names_key = False
+
     mode: Mode | None = Field(  # type: ignore[assignment]  # a plan always has one
         default=None,
         description="How rows reach the table: `replace`, `append`, `merge` or `scd2`. Default: `replace` where the "
@@ -47,14 +48,6 @@ class ProgramStream(Stream):
         "With `mode: merge`, of rows with the same `key` the one with its highest value wins.",
         examples=["updated_at"],
     )
-
-    @field_validator("key")
-    @classmethod
-    def _key_fits_mode(cls, key: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        mode = info.data.get("mode")
-        if mode in ("replace", "append") and key:
-            raise complaint(f"key is not used with mode {mode}", "set mode: merge or scd2, or remove key")
-        return key
 
 
 class SingerStream(ProgramStream):
@@ -156,12 +149,6 @@ class ProgramBase(SourceBase):
         return int(number) * _SECONDS[unit]
 
 
-def _check_streams(streams: Mapping[str, Any]) -> Mapping[str, Any]:
-    if EVERY in streams and streams[EVERY].table is not None:
-        raise complaint('table cannot be set for "*": all streams would load into one', "name the stream")
-    return streams
-
-
 _CHOICE = (
     'The streams to load: a list of names, or a mapping from name to options. `"*"` (the default) means every stream '
     "that `select` and `exclude` leave; one that is named beside it has its own options."
@@ -184,7 +171,7 @@ class SingerSource(ProgramBase):
     )
     streams: Annotated[
         Table[Annotated[SingerStream, ShortForm({"type": "null"})]],
-        AfterValidator(_check_streams),
+        AfterValidator(refuse_one_table),
         BeforeValidator(streams_by_name),
         ShortForm(TEXT_OR_TEXTS),
     ] = Field(
@@ -207,7 +194,7 @@ class AirbyteSource(ProgramBase):
     )
     streams: Annotated[
         Table[Annotated[AirbyteStream, ShortForm({"type": "null"})]],
-        AfterValidator(_check_streams),
+        AfterValidator(refuse_one_table),
         BeforeValidator(streams_by_name),
         ShortForm(TEXT_OR_TEXTS),
     ] = Field(

@@ -28,6 +28,8 @@ def is_pattern(name: str) -> bool:
 class SqlStream(CursorStream):
     """One table of a database, every table whose name fits a pattern, or a query."""
 
+    _names_key = False
+
     key: Names = Field(
         default=(),
         validate_default=True,
@@ -64,14 +66,6 @@ class SqlStream(CursorStream):
         description="A SELECT in the SQL of the database, as it stands, whose rows are the stream. Default: the table.",
         examples=["SELECT r.*, c.country FROM rental r JOIN customer c USING (customer_id)"],
     )
-
-    @field_validator("key")
-    @classmethod
-    def _key_fits_mode(cls, key: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        mode = info.data.get("mode")
-        if mode in ("replace", "append") and key:
-            raise complaint(f"key is not used with mode {mode}", "set mode: merge or scd2, or remove key")
-        return key
 
     @field_validator("query")
     @classmethod
