@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoll.connector import Extract, Reading, StreamPlan, apply_naming, plan_stream
+from smoll.connector import Extract, Reading, StreamPlan
 from smoll.connectors.airbyte_reader import AirbyteReader, StreamKey, stream_key, stream_of
 from smoll.connectors.environment import Program, find_program
 from smoll.connectors.messages import Config, kept, plain, read_kept, scratch, write_json
 from smoll.connectors.process import answer
-from smoll.connectors.sync import FRESH, Session, Slices, attach, chooses, still_there, sync
+from smoll.connectors.sync import FRESH, Session, Slices, attach, chooses, planned, require_key, still_there, sync
 from smoll.errors import LoadError
 from smoll.model import StreamRef
 from smoll.project import EVERY, AirbyteSource, AirbyteStream
@@ -266,22 +266,11 @@ def _plan(
     own = tuple(path[0] for path in paths) if all(len(path) == 1 for path in paths) else ()
     key = tuple(options.key) or own
     mode = options.mode or ("replace" if chosen == "full_refresh" else "merge" if key else "append")
-    if about and mode in ("merge", "scd2") and not key:
-        raise LoadError(
-            f"{ref}: mode {mode} needs a key, and the connector names none.",
-            hint=f"Set it in smoll.yml: streams: {{{stream}: {{key: ...}}}}, or mode: append.",
-        )
-    filled = options.model_copy(
-        update={
-            "mode": mode,
-            "key": key if mode in ("merge", "scd2") else (),
-            "table": options.table or apply_naming(source, stream),
-            "cursor": options.cursor if mode in ("merge", "scd2") else None,
-        }
-    )
+    if about:
+        require_key(ref, mode, key, "connector")
     told = {"stream": about, "sync_mode": chosen, "cursor": cursor, "full": chosen == "full_refresh", FRESH: fresh}
     told["kept"] = [*key, *cursor[:1]]
-    return StreamPlan(**{**vars(plan_stream(source, ref, filled)), "about": told})
+    return planned(source, ref, options, mode, key, told)
 
 
 # --- the connector --------------------------------------------------------------------------------------------------

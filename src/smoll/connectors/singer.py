@@ -12,12 +12,23 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoll.connector import Extract, Reading, StreamPlan, apply_naming, plan_stream
+from smoll.connector import Extract, Reading, StreamPlan
 from smoll.connectors.environment import Program, find_program
 from smoll.connectors.messages import Config, kept, plain, read_kept, scratch, write_json
 from smoll.connectors.process import answer
 from smoll.connectors.singer_reader import SingerReader
-from smoll.connectors.sync import FRESH, Session, Slices, attach, chooses, hidden_fields, still_there, sync
+from smoll.connectors.sync import (
+    FRESH,
+    Session,
+    Slices,
+    attach,
+    chooses,
+    hidden_fields,
+    planned,
+    require_key,
+    still_there,
+    sync,
+)
 from smoll.errors import LoadError
 from smoll.model import StreamRef
 from smoll.project import EVERY, SingerSource, SingerStream
@@ -181,23 +192,11 @@ def _plan(name: str, source: SingerSource, entry: Mapping[str, Any], fresh: bool
         entry.get("key_properties") or own.get("table-key-properties") or own.get("view-key-properties") or ()
     )
     mode = options.mode or ("replace" if method == "FULL_TABLE" else "merge" if key else "append")
-    if mode in ("merge", "scd2") and not key:
-        raise LoadError(
-            f"{ref}: mode {mode} needs a key, and the tap names none.",
-            hint=f"Set it in smoll.yml: streams: {{{stream}: {{key: ...}}}}, or mode: append.",
-        )
-    filled = options.model_copy(
-        update={
-            "mode": mode,
-            "key": key if mode in ("merge", "scd2") else (),
-            "table": options.table or apply_naming(source, stream),
-            "cursor": options.cursor if mode in ("merge", "scd2") else None,
-        }
-    )
+    require_key(ref, mode, key, "tap")
     cursor = options.cursor or own.get("replication-key") or entry.get("replication_key")
     about = {"method": method, "cursor": cursor, "full": method == "FULL_TABLE", FRESH: fresh}
     about["kept"] = [*key, *([cursor] if cursor else [])]
-    return StreamPlan(**{**vars(plan_stream(source, ref, filled)), "about": about})
+    return planned(source, ref, options, mode, key, about)
 
 
 def _method(options: SingerStream, entry: Mapping[str, Any], own: Mapping[str, Any]) -> str:

@@ -17,14 +17,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from smoll.connector import Extract, Reading, StreamPlan, apply_naming
+from smoll.connector import Extract, Reading, StreamPlan, apply_naming, plan_stream
 from smoll.connectors.environment import Program
 from smoll.connectors.journal import Journal, open_journal
 from smoll.connectors.process import Output, running
 from smoll.connectors.records import empty_part, parts_of
 from smoll.errors import LoadError
 from smoll.model import StreamRef, quote
-from smoll.project import EVERY, ProgramBase
+from smoll.project import EVERY, ProgramBase, ProgramStream
+from smoll.project.common import KEYED
 from smoll.state.layout import Layout
 from smoll.warehouse import columns_of
 
@@ -158,6 +159,34 @@ def hidden_fields(source: ProgramBase, stream: str, kept: Sequence[str]) -> Hide
         return not (whole or inside or any(fnmatchcase(one, each) for one in above for each in source.select))
 
     return hides
+
+
+def require_key(ref: StreamRef, mode: str, key: Sequence[str], program: str) -> None:
+    """Raise LoadError where rows are to be told apart, and neither the options nor the program say by what."""
+    if mode in KEYED and not key:
+        raise LoadError(
+            f"{ref}: mode {mode} needs a key, and the {program} names none.",
+            hint=f"Set it in smoll.yml: streams: {{{ref.stream}: {{key: ...}}}}, or mode: append.",
+        )
+
+
+def planned(
+    source: ProgramBase,
+    ref: StreamRef,
+    options: ProgramStream,
+    mode: str,
+    key: tuple[str, ...],
+    about: Mapping[str, Any],
+) -> StreamPlan:
+    """The plan of a stream: its options, filled with what they leave out."""
+    keyed = mode in KEYED
+    filled = {
+        "mode": mode,
+        "key": key if keyed else (),
+        "table": options.table or apply_naming(source, ref.stream),
+        "cursor": options.cursor if keyed else None,
+    }
+    return replace(plan_stream(source, ref, options.model_copy(update=filled)), about=about)
 
 
 def still_there(
