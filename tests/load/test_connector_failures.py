@@ -21,6 +21,7 @@ from programs import (
     change,
     failure,
     files,
+    has_received,
     journals,
     one,
     project_yml,
@@ -219,12 +220,12 @@ sys.exit(smoll.open_project(sys.argv[1]).run().status == 'interrupted')
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_ctrl_c_ends_the_connector_too(make_project: MakeProject, protocol: str, stubborn: bool) -> None:
-    orders = [*(["#ignore 15"] if stubborn else []), state(protocol, {"at": 1}), "#touch here", "#sleep 100"]
+    orders = [*(["#ignore 15"] if stubborn else []), state(protocol, {"at": 1}), "#sleep 100"]
     there = files(protocol, FIELDS, [*OLD, *orders], full=False)
     project = make_project(one(protocol, mode="append"), there)
     root = project.config.root
     child = subprocess.Popen([sys.executable, "-c", INTERRUPTED, str(root)])
-    wait_for((root / "here").exists)
+    wait_for(lambda: has_received(root))
     os.kill(child.pid, signal.SIGINT)
     assert child.wait(20) == 1
     assert players(root) == []

@@ -180,6 +180,19 @@ def test_a_number_of_a_state_is_never_rounded(make_project: MakeProject, protoco
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_long_number_beside_the_state_is_no_fault_of_the_state(make_project: MakeProject, protocol: str) -> None:
+    """A SCHEMA that says ``multipleOf``, an estimate: nothing is gone on from there."""
+    long = {"type": "number", "multipleOf": "HERE"}
+    aside = {"type": "SCHEMA", "stream": "other", "schema": {"properties": {"v": long}}, "key_properties": []}
+    if protocol == "airbyte":
+        aside = {"type": "TRACE", "trace": {"type": "ANALYTICS", "emitted_at": "HERE"}}
+    end = [json.dumps(aside).replace('"HERE"', "0.1234567890123456789"), state(protocol, {"at": 1})]
+    project = make_project(one(protocol), files(protocol, FIELDS, [{"id": 1}], end=end, full=False, key=["id"]))
+    run(project)
+    assert rows(project) == [(1, None)]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_what_a_process_of_the_connector_writes_later_counts(make_project: MakeProject, protocol: str) -> None:
     late = [f"#later 0.8 {record(protocol, {'id': 2})}", "#exit 0"]
     project = make_project(one(protocol), files(protocol, FIELDS, [{"id": 1}], end=late))

@@ -170,6 +170,12 @@ def calls(project: smoll.Project, asked: str = "read", play: str = "s") -> list[
     return [call for call in found if call["asked"] == asked]
 
 
+def has_received(root: Path, source: str = "s") -> bool:
+    """True where a run has put something down that the next one can go on from."""
+    log = root / ".smoll" / "journals" / source / "log.ndjson"
+    return log.exists() and b"checkpoint" in log.read_bytes()
+
+
 def journals(project: smoll.Project) -> list[str]:
     """The sources of which something received is kept."""
     folder = project.config.root / ".smoll" / "journals"

@@ -12,7 +12,7 @@ from typing import Any
 
 import smoll
 from api_server import Answer, Asked, serving
-from programs import INTEGER, TEXT, catalog, journals, record, schema, script, source, state
+from programs import INTEGER, TEXT, catalog, has_received, journals, record, schema, script, source, state
 from support import MakeProject, Postgres, raw, reopen, write
 
 PROPERTIES = {"id": INTEGER, "name": TEXT}
@@ -34,7 +34,7 @@ def played(protocol: str, waits: bool) -> str:
     lines = [schema(PROPERTIES, key=["id"])] if protocol == "singer" else []
     for number in range(1, 5):
         lines += [record(protocol, {"id": number, "name": f"n{number}"}), state(protocol, {"id": number})]
-        lines += [f"#touch {protocol}.here", "#sleep 60"] if waits and number == 2 else []
+        lines += ["#sleep 60"] if waits and number == 2 else []
     return script(lines)
 
 
@@ -70,7 +70,7 @@ def test_every_kind_in_one_project(make_project: MakeProject, postgres: Postgres
             stderr=subprocess.DEVNULL,
         )
         end = time.monotonic() + 60
-        while not all((root / f"{protocol}.here").exists() for protocol in ("singer", "airbyte")):
+        while not all(has_received(root, name) for name in ("tap", "air")):
             assert time.monotonic() < end and child.poll() is None
             time.sleep(0.05)
         child.send_signal(signal.SIGINT)

@@ -123,7 +123,7 @@ class AirbyteReader:
         return segment
 
     def _take(self, kind: str, line: bytes) -> None:
-        message = json.loads(line, parse_float=exact_float)
+        message = json.loads(line, parse_float=exact_float if kind == "STATE" else float)
         if kind == "STATE":
             self._state(message.get("state") or {})
         elif kind == "TRACE":

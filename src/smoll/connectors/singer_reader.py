@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -116,7 +116,7 @@ class SingerReader:
 
     def _take(self, message: Any, line: bytes) -> None:
         if message.type == "STATE":
-            self._journal.save(_json(line).get("value"))
+            self._journal.save(_json(line, parse_float=exact_float).get("value"))
         elif message.type == "SCHEMA":
             self._schema(message.stream, _json(line))
         elif message.type == "BATCH":
@@ -199,8 +199,8 @@ class SingerReader:
         return self._journal.activated(stream) not in (None, self._loaded.get(stream))
 
 
-def _json(line: bytes) -> dict[str, Any]:
-    found = json.loads(line, parse_float=exact_float)
+def _json(line: bytes, parse_float: Callable[[str], float] = float) -> dict[str, Any]:
+    found = json.loads(line, parse_float=parse_float)
     return found if isinstance(found, dict) else {}
 
 
