@@ -19,10 +19,11 @@ T = TypeVar("T")
 
 
 @contextmanager
-def noticing_interrupts() -> Iterator[threading.Event]:
+def noticing_interrupts(*, take_over: bool = False) -> Iterator[threading.Event]:
     """Give an event that is set when Ctrl-C (or a signal that is treated alike) comes.
 
-    The KeyboardInterrupt may strike inside dbt or DuckDB, which make an ordinary error of it or swallow it.
+    The KeyboardInterrupt may strike inside dbt or DuckDB, which make an ordinary error of it or swallow it. With
+    `take_over` a signal raises it whatever handler there was; else only where that is what it does anyway.
     """
     interrupted = threading.Event()
 
@@ -31,10 +32,11 @@ def noticing_interrupts() -> Iterator[threading.Event]:
         signal.default_int_handler(number, frame)
 
     is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     watched = [
         number
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if is_main and signal.getsignal(number) is signal.default_int_handler
+        for number, handler in before.items()
+        if is_main and (handler is signal.default_int_handler or (take_over and callable(handler)))
     ]
     for number in watched:
         signal.signal(number, notice)
@@ -42,7 +44,7 @@ def noticing_interrupts() -> Iterator[threading.Event]:
         yield interrupted
     finally:
         for number in watched:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, before[number])
 
 
 def stop_if(interrupted: threading.Event) -> None:

@@ -199,7 +199,10 @@ class Hold:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What one run did. `RunResult.exit_code` is the exit code of ``smoll run``."""
+    """What one run did. `RunResult.exit_code` is the exit code of ``smoll run``.
+
+    ``origin`` is the orchestrator's run that it was part of, as ``dagster:<id>``; "" without.
+    """
 
     run: int
     status: RunStatus
@@ -211,6 +214,7 @@ class RunResult:
     checks: tuple[CheckResult, ...] = ()
     release: ReleaseOutcome = ReleaseOutcome("none")
     error: str = ""
+    origin: str = ""
 
     @property
     def exit_code(self) -> int:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from smoll.project import ProjectConfig
-    from smoll.transform import Dbt
+    from smoll.transform import Dbt, GraphNode
 
 
 @dataclass(frozen=True)
@@ -84,28 +85,227 @@ class Request:
 
 
 @dataclass
-class _Progress:
-    """What the run has come to so far; complete or not, it becomes the `RunResult`."""
+class Run:
+    """One run under the project's lock: its steps, and what they have come to so far. `open_run` makes it.
 
-    run: int
-    started: datetime
-    begun: float
-    streams: tuple[StreamResult, ...] = ()
-    nodes: tuple[NodeResult, ...] = ()
-    checks: tuple[CheckResult, ...] = ()
-    release: ReleaseOutcome = field(default_factory=lambda: ReleaseOutcome("none"))
+    Complete or not, it becomes the `RunResult`. ``origin`` names the orchestrator's run that this one is, as
+    ``dagster:<id>``. ``interrupted`` is set once somebody wants it to stop. ``record`` is there once it has ended.
+    """
 
-
-@dataclass(frozen=True)
-class _Session:
-    """The things that every step of a run works with."""
-
+    number: int
     config: ProjectConfig
     layout: Layout
     settings: Settings
     ledger: Ledger
     log: RunLog
     emit: Listener
+    what: str
+    origin: str = ""
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    begun: float = field(default_factory=time.monotonic)
+    streams: tuple[StreamResult, ...] = ()
+    nodes: tuple[NodeResult, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
+    release: ReleaseOutcome = field(default_factory=lambda: ReleaseOutcome("none"))
+    error: BaseException | None = None
+    interrupted: threading.Event = field(default_factory=threading.Event)
+    record: RunResult | None = None
+
+    def attempt(self, work: Callable[[Run], None], *, take_over: bool = False) -> bool:
+        """Do one or more steps, and note it where they fail. True where nothing has failed so far.
+
+        Foreign exceptions pass: they are bugs, with a log of their own.
+
+        Parameters
+        ----------
+        take_over
+            Notice Ctrl-C and SIGTERM even where this process handles them in a way of its own.
+        """
+        with noticing_interrupts(take_over=take_over) as self.interrupted:
+            try:
+                work(self)
+            except (KeyboardInterrupt, SmollError) as error:
+                self.error = error
+            except BaseException as error:
+                self.error = Interrupted("The run was interrupted.") if self.interrupted.is_set() else error
+                if not self.interrupted.is_set():
+                    raise
+        return self.status == "ok"
+
+    @property
+    def status(self) -> RunStatus:
+        """How it stands."""
+        if isinstance(self.error, (KeyboardInterrupt, Interrupted)):
+            return "interrupted"
+        if (
+            self.error is not None
+            or any(stream.status == "failed" for stream in self.streams)
+            or any(node.status == "error" for node in self.nodes)
+            or any(_blocks(check) for check in self.checks)
+        ):
+            return "failed"
+        return "refused" if self.release.status == "refused" else "ok"
+
+    def find_jobs(self, warehouse: DuckDBPyConnection) -> list[Job]:
+        """The streams of every source."""
+        return find_jobs(self.config, warehouse, self.ledger.streams(), lambda line: self.emit(Message(line)))
+
+    def parse(self, jobs: Sequence[Job]) -> Dbt | None:
+        """Parse the dbt project over these streams; None where there is none."""
+        return open_transform(
+            self.config,
+            self.layout,
+            self.settings,
+            jobs,
+            self.log.line,
+            self.emit,
+            known=self.ledger.streams(),
+        )
+
+    def load(
+        self,
+        warehouse: DuckDBPyConnection,
+        jobs: Sequence[Job],
+        reload: frozenset[StreamRef] = frozenset(),
+        span: tuple[str | None, str | None] | None = None,
+    ) -> None:
+        """Load, and take note of each stream as it finishes: an interrupted run knows what it had committed."""
+
+        def touched(table: TableRef) -> None:
+            self.ledger.begin_load(self.number, table)
+
+        def listen(event: Event) -> None:
+            self.emit(event)
+            if isinstance(event, StreamFinished):
+                self.streams = (*self.streams, event.result)
+                self.ledger.finish_load(self.number, event.result)
+
+        order = [plan.ref for job in jobs for plan in job.plans]
+        try:
+            load_sources(
+                warehouse,
+                jobs,
+                self.config.root,
+                self.layout.tmp,
+                self.number,
+                reload=reload,
+                span=span,
+                before_commit=touched,
+                emit=_one_at_a_time(listen),
+                log=self.log.line,
+            )
+        finally:  # sources finish in any order
+            self.streams = tuple(sorted(self.streams, key=lambda result: _place(result.ref, order)))
+
+    def build(
+        self,
+        dbt: Dbt,
+        select: str = "",
+        exclude: str = "",
+        *,
+        full_refresh: bool = False,
+        ids: frozenset[str] | None = None,
+    ) -> None:
+        """Build and check what is selected, or exactly the nodes and tests of `ids`.
+
+        The ledger is told before what dbt may change, and afterwards what it did.
+        """
+        if ids is None:
+            ids = dbt.select(select, exclude) if select or exclude else dbt.everything()
+            named = None
+        else:
+            named = ids
+        nodes = dbt.graph.nodes
+        built = [id for id in ids if id in nodes and nodes[id].is_built]
+        checks = [id for id in ids if id in nodes and nodes[id].is_check]
+        self.ledger.begin_transform(self.number, built, checks)
+        self.emit(TransformStarted(len(built), len(checks)))
+        if not built and not checks:
+            return
+        results = dbt.build(select, exclude, full_refresh, self.interrupted, self.emit, named)
+        found, said = map_texts(results, self.config.redact)
+        blind = frozenset(id for id in checks if not nodes[id].parents)
+        if blind and built:  # dbt runs a test that names no model first, over what the models were before
+            _, again = dbt.build("", "", False, self.interrupted, self.emit, blind)
+            after = {check.id: check for check in map_texts(again, self.config.redact)}
+            said = tuple(after.get(check.id, check) for check in said)
+        self.nodes, self.checks = (*self.nodes, *found), (*self.checks, *said)
+        definitions = {check.id: check.definition for check in dbt.graph.checks()}
+        self.ledger.finish_transform(self.number, found, said, definitions)
+
+    def publish(self, dbt: Dbt, released: Sequence[GraphNode]) -> None:
+        """Release what the warehouse holds now, if every check allows it."""
+        self.release = publish(
+            self.config, self.layout, self.settings, self.ledger, dbt, released, self.number, self.emit
+        )
+        self.emit(ReleaseFinished(self.release))
+
+    def result(self) -> RunResult:
+        """What it has come to, with no secret in it."""
+        said = "" if self.error is None or self.status == "interrupted" else str(self.error)
+        result = RunResult(
+            run=self.number,
+            status=self.status,
+            started=self.started,
+            seconds=round(time.monotonic() - self.begun, 3),
+            select=self.what,
+            streams=self.streams,
+            nodes=self.nodes,
+            checks=self.checks,
+            release=self.release,
+            error=said,
+            origin=self.origin,
+        )
+        redacted: RunResult = map_texts(result, self.config.redact)
+        return redacted
+
+
+@contextmanager
+def open_run(
+    config: ProjectConfig, what: str, command: str, *, wait: bool, on_event: Listener | None, origin: str = ""
+) -> Iterator[Run]:
+    """Hold the project as long as the block lasts, and write down what was done in it, however it ends.
+
+    Parameters
+    ----------
+    what
+        What the run is about, for lists of runs.
+    command
+        What others read who wait for the project.
+    wait
+        Wait for another run of the project (True) or raise LockedError (False).
+    on_event
+        Called with every event, one at a time.
+
+    Raises
+    ------
+    LockedError, StateError
+        The project is taken, or its state cannot be read or written. Nothing was changed.
+    """
+    layout = Layout(config.root)
+    layout.prepare()
+    emit = _one_at_a_time(on_event)
+    with (
+        project_lock(layout.lock, command, wait=wait, on_wait=lambda holder: emit(LockWaiting(holder))),
+        open_ledger(layout.ledger, create=True) as ledger,
+    ):
+        assert ledger is not None
+        settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
+        recovered = _recover(layout, ledger)
+        number, renewed = _take_number(layout, settings, ledger)
+        with open_log(layout.logs, number, config.redact) as log:
+            listener = _redacting(config.redact, _both(log.event, emit))
+            run = Run(number, config, layout, settings, ledger, log, listener, what, origin)
+            ledger.start_run(number, what)
+            listener(RunStarted(number, what))
+            for message in [*recovered, *renewed]:
+                listener(Recovered(message))
+            try:
+                yield run
+            finally:
+                run.record = run.result()
+                ledger.finish_run(run.record)
+                listener(RunFinished(run.record))
 
 
 def run_project(config: ProjectConfig, request: Request, *, wait: bool, on_event: Listener | None) -> RunResult:
@@ -130,80 +330,31 @@ def run_project(config: ProjectConfig, request: Request, *, wait: bool, on_event
     LockedError, StateError
         The project is taken, or its state cannot be read or written. Nothing was changed.
     """
-    layout = Layout(config.root)
-    layout.prepare()
-    emit = _one_at_a_time(on_event)
     command = f"smoll run {request}".strip()
-    with (
-        project_lock(layout.lock, command, wait=wait, on_wait=lambda holder: emit(LockWaiting(holder))),
-        open_ledger(layout.ledger, create=True) as ledger,
-    ):
-        assert ledger is not None
-        return _run_locked(config, layout, ledger, request, emit)
+    with open_run(config, str(request), command, wait=wait, on_event=on_event) as run:
+        run.attempt(lambda run: _load_build_release(run, request))
+    if isinstance(run.error, UsageError):
+        raise UsageError(config.redact(run.error.message), hint=config.redact(run.error.hint)) from run.error
+    assert run.record is not None
+    return run.record
 
 
-def _run_locked(config: ProjectConfig, layout: Layout, ledger: Ledger, request: Request, emit: Listener) -> RunResult:
-    settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
-    recovered = _recover(layout, ledger)
-    run, renewed = _take_number(layout, settings, ledger)
-    progress = _Progress(run, datetime.now(UTC), time.monotonic())
-    with open_log(layout.logs, run, config.redact) as log:
-        listener = _redacting(config.redact, _both(log.event, emit))
-        session = _Session(config, layout, settings, ledger, log, listener)
-        ledger.start_run(run, str(request))
-        listener(RunStarted(run, str(request)))
-        for message in [*recovered, *renewed]:
-            listener(Recovered(message))
-        status, error = _steps(session, request, progress)
-        result = _finish(session, progress, request, status, error)
-        listener(RunFinished(result))
-    if isinstance(error, UsageError):
-        raise UsageError(config.redact(error.message), hint=config.redact(error.hint)) from error
-    return result
-
-
-def _steps(session: _Session, request: Request, progress: _Progress) -> tuple[RunStatus, BaseException | None]:
-    """Do the steps in order; say how it ended. Foreign exceptions pass: they are bugs, with a log of their own."""
-    with noticing_interrupts() as interrupted:
-        try:
-            return _load_build_release(session, request, progress, interrupted), None
-        except (KeyboardInterrupt, Interrupted) as error:
-            return "interrupted", error
-        except BaseException as error:
-            if interrupted.is_set():
-                return "interrupted", error
-            if isinstance(error, SmollError):
-                return "failed", error
-            _finish(session, progress, request, "failed", error)
-            raise
-
-
-def _load_build_release(
-    session: _Session, request: Request, progress: _Progress, interrupted: threading.Event
-) -> RunStatus:
-    config, emit = session.config, session.emit
-    with open_warehouse(session.layout.warehouse, session.settings) as warehouse:
-        jobs = find_jobs(config, warehouse, session.ledger.streams(), lambda line: emit(Message(line)))
+def _load_build_release(run: Run, request: Request) -> None:
+    with open_warehouse(run.layout.warehouse, run.settings) as warehouse:
+        jobs = run.find_jobs(warehouse)
         reload = parse_reload(jobs, request.reload, ranged=request.span is not None)
-        dbt, chosen = _parse_and_load(session, warehouse, jobs, reload, request, progress)
-    stop_if(interrupted)
-    if any(stream.status == "failed" for stream in progress.streams):
-        return "failed"
+        dbt = _parse_and_load(run, warehouse, jobs, reload, request)
+    stop_if(run.interrupted)
+    if any(stream.status == "failed" for stream in run.streams):
+        return
     if dbt is None:
-        emit(Message(f"There is no dbt project in {config.transform}, so nothing was built or released."))
-        return "ok"
-    released = released_nodes(config, dbt)  # a mistake in `release.select` is told before anything is built
-    _build(session, dbt, chosen, request, progress, interrupted)
-    stop_if(interrupted)
-    if any(node.kind == HOOK for node in progress.nodes):
-        return "failed"
-    progress.release = publish(
-        config, session.layout, session.settings, session.ledger, dbt, released, progress.run, emit
-    )
-    emit(ReleaseFinished(progress.release))
-    if any(node.status == "error" for node in progress.nodes) or any(_blocks(check) for check in progress.checks):
-        return "failed"
-    return "refused" if progress.release.status == "refused" else "ok"
+        run.emit(Message(f"There is no dbt project in {run.config.transform}, so nothing was built or released."))
+        return
+    released = released_nodes(run.config, dbt)  # a mistake in `release.select` is told before anything is built
+    run.build(dbt, request.select, request.exclude, full_refresh=request.full_refresh)
+    stop_if(run.interrupted)
+    if not any(node.kind == HOOK for node in run.nodes):
+        run.publish(dbt, released)
 
 
 def _blocks(check: CheckResult) -> bool:
@@ -211,82 +362,28 @@ def _blocks(check: CheckResult) -> bool:
 
 
 def _parse_and_load(
-    session: _Session,
-    warehouse: DuckDBPyConnection,
-    jobs: Sequence[Job],
-    reload: frozenset[StreamRef],
-    request: Request,
-    progress: _Progress,
-) -> tuple[Dbt | None, frozenset[str] | None]:
-    """Parse the dbt project and load; return the project and the chosen dbt ids (None: all).
+    run: Run, warehouse: DuckDBPyConnection, jobs: Sequence[Job], reload: frozenset[StreamRef], request: Request
+) -> Dbt | None:
+    """Parse the dbt project and load.
 
     A selection must be known before anything is loaded. Without one, dbt is imported and parses (seconds of
     Python) while DuckDB loads.
     """
-
-    def parse() -> Dbt | None:
-        return open_transform(
-            session.config,
-            session.layout,
-            session.settings,
-            jobs,
-            session.log.line,
-            session.emit,
-            known=session.ledger.streams(),
-        )
-
     if request.select or request.exclude:
-        dbt = parse()
+        dbt = run.parse(jobs)
         chosen = dbt.select(request.select, request.exclude) if dbt else frozenset()
         if dbt and not chosen:
             raise UsageError(f"{request}: this names nothing in the dbt project.", hint="`dbt ls` shows what there is.")
         wanted = match_streams(dbt, jobs, chosen) | reload
-        _load(session, warehouse, _only(jobs, wanted), reload, request.span, progress)
-        return dbt, chosen
+        run.load(warehouse, only(jobs, wanted), reload, request.span)
+        return dbt
     if any(brings_tables(job) for job in jobs):  # dbt must know the tables that come with this load
-        _load(session, warehouse, jobs, reload, request.span, progress)
-        return parse(), None
+        run.load(warehouse, jobs, reload, request.span)
+        return run.parse(jobs)
     with ThreadPoolExecutor(1, "parse") as pool:
-        parsing = pool.submit(parse)
-        _load(session, warehouse, jobs, reload, request.span, progress)
-        return parsing.result(), None
-
-
-def _load(
-    session: _Session,
-    warehouse: DuckDBPyConnection,
-    jobs: Sequence[Job],
-    reload: frozenset[StreamRef],
-    span: tuple[str | None, str | None] | None,
-    progress: _Progress,
-) -> None:
-    """Load, and take note of each stream as it finishes: an interrupted run knows what it had committed."""
-
-    def touched(table: TableRef) -> None:
-        session.ledger.begin_load(progress.run, table)
-
-    def listen(event: Event) -> None:
-        session.emit(event)
-        if isinstance(event, StreamFinished):
-            progress.streams = (*progress.streams, event.result)
-            session.ledger.finish_load(progress.run, event.result)
-
-    order = [plan.ref for job in jobs for plan in job.plans]
-    try:
-        load_sources(
-            warehouse,
-            jobs,
-            session.config.root,
-            session.layout.tmp,
-            progress.run,
-            reload=reload,
-            span=span,
-            before_commit=touched,
-            emit=_one_at_a_time(listen),
-            log=session.log.line,
-        )
-    finally:  # sources finish in any order
-        progress.streams = tuple(sorted(progress.streams, key=lambda result: _place(result.ref, order)))
+        parsing = pool.submit(run.parse, jobs)
+        run.load(warehouse, jobs, reload, request.span)
+        return parsing.result()
 
 
 def _place(ref: StreamRef, order: Sequence[StreamRef]) -> tuple[int, str]:
@@ -295,55 +392,6 @@ def _place(ref: StreamRef, order: Sequence[StreamRef]) -> tuple[int, str]:
         return order.index(ref), ""
     with_it = [other for other in order if other.source == ref.source and ref.stream.startswith(f"{other.stream}__")]
     return (order.index(max(with_it, key=lambda other: len(other.stream))) if with_it else len(order)), ref.stream
-
-
-def _build(
-    session: _Session,
-    dbt: Dbt,
-    chosen: frozenset[str] | None,
-    request: Request,
-    progress: _Progress,
-    interrupted: threading.Event,
-) -> None:
-    """Tell the ledger what dbt may change, let it, and tell the ledger what it did."""
-    nodes = dbt.graph.nodes
-    chosen = dbt.everything() if chosen is None else chosen
-    built = [id for id in chosen if id in nodes and nodes[id].is_built]
-    checks = [id for id in chosen if id in nodes and nodes[id].is_check]
-    session.ledger.begin_transform(progress.run, built, checks)
-    session.emit(TransformStarted(len(built), len(checks)))
-    if not built and not checks:
-        return
-    results = dbt.build(request.select, request.exclude, request.full_refresh, interrupted, session.emit)
-    progress.nodes, progress.checks = map_texts(results, session.config.redact)
-    blind = [nodes[id].name for id in checks if not nodes[id].parents]
-    if blind and built:  # dbt runs a test that names no model first, over what the models were before
-        _, again = dbt.build(" ".join(blind), "", False, interrupted, session.emit)
-        after = {check.id: check for check in map_texts(again, session.config.redact)}
-        progress.checks = tuple(after.get(check.id, check) for check in progress.checks)
-    definitions = {check.id: check.definition for check in dbt.graph.checks()}
-    session.ledger.finish_transform(progress.run, progress.nodes, progress.checks, definitions)
-
-
-def _finish(
-    session: _Session, progress: _Progress, request: Request, status: RunStatus, error: BaseException | None
-) -> RunResult:
-    said = "" if error is None or status == "interrupted" else str(error)
-    result = RunResult(
-        run=progress.run,
-        status=status,
-        started=progress.started,
-        seconds=round(time.monotonic() - progress.begun, 3),
-        select=str(request),
-        streams=progress.streams,
-        nodes=progress.nodes,
-        checks=progress.checks,
-        release=progress.release,
-        error=said,
-    )
-    redacted: RunResult = map_texts(result, session.config.redact)
-    session.ledger.finish_run(redacted)
-    return redacted
 
 
 def _recover(layout: Layout, ledger: Ledger) -> list[str]:
@@ -374,7 +422,8 @@ def _take_number(layout: Layout, settings: Settings, ledger: Ledger) -> tuple[in
     return run, said
 
 
-def _only(jobs: Sequence[Job], chosen: frozenset[StreamRef]) -> list[Job]:
+def only(jobs: Sequence[Job], chosen: frozenset[StreamRef]) -> list[Job]:
+    """The jobs with the chosen streams alone."""
     kept = [replace(job, plans=tuple(plan for plan in job.plans if plan.ref in chosen)) for job in jobs]
     return [job for job in kept if job.plans]
 

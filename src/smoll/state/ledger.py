@@ -298,6 +298,7 @@ def _run_from_row(run: int, status: Any, started: str, selection: str, result: s
         nodes=tuple(NodeResult(**item) for item in data["nodes"]),
         checks=tuple(_check(item) for item in data["checks"]),
         release=ReleaseOutcome(**release),
+        origin=data.get("origin", ""),
     )
 
 

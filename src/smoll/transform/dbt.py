@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -35,6 +35,7 @@ _QUIET = (
     "--log-level-file=none",
 )
 _CANCEL_SECONDS = 0.2
+_MARK = "_smoll_chosen"
 HOOK = "operation"
 """dbt's resource type of a hook."""
 _PASSED = {"pass": "pass", "success": "pass", "warn": "warn", "fail": "fail", "error": "error"}
@@ -72,12 +73,20 @@ class Dbt:
         return frozenset(json.loads(line)["unique_id"] for line in result.result or ())
 
     def build(
-        self, select: str, exclude: str, full_refresh: bool, interrupted: threading.Event, emit: Listener
+        self,
+        select: str,
+        exclude: str,
+        full_refresh: bool,
+        interrupted: threading.Event,
+        emit: Listener,
+        ids: Set[str] | None = None,
     ) -> tuple[tuple[NodeResult, ...], tuple[CheckResult, ...]]:
         """Build the selected models, seeds and snapshots and run their tests, as ``dbt build`` does.
 
         Parameters
         ----------
+        ids
+            Exactly these nodes and tests, instead of a selection.
         interrupted
             Once it is set, every query is cancelled.
 
@@ -88,15 +97,35 @@ class Dbt:
         Interrupted
             dbt was asked to stop; what it had built stays.
         """
-        command = ["build", *_selection(select, exclude), *(["--full-refresh"] if full_refresh else [])]
+        chosen = _selection(select, exclude) if ids is None else [f"--select=tag:{_MARK}", "--indirect-selection=empty"]
+        command = ["build", *chosen, *(["--full-refresh"] if full_refresh else [])]
         try:
-            with _cancelling(interrupted), _prints_to(self._call.log) as stdout:
+            with (
+                _marked(self._manifest, ids or ()),
+                _cancelling(interrupted),
+                _prints_to(self._call.log) as stdout,
+            ):
                 result = self._call(command, self._manifest, _Translator(self.graph, emit, stdout))
         finally:
             _close_connections()
         if result.result is None:
             raise _failure("dbt could not build the project", result.exception)
         return _results(self.graph, result.result.results)
+
+
+@contextlib.contextmanager
+def _marked(manifest: Any, ids: Collection[str]) -> Iterator[None]:
+    """Give nodes a tag for a while: no selection of dbt's names single ones, as names and paths have others below."""
+    nodes = [manifest.nodes[id] for id in ids if id in manifest.nodes]
+    tests = [manifest.unit_tests[id].config for id in ids if id in manifest.unit_tests]
+    before = [(one, one.tags) for one in (*nodes, *tests)]
+    for one, tags in before:
+        one.tags = [*([tags] if isinstance(tags, str) else tags), _MARK]
+    try:
+        yield
+    finally:
+        for one, tags in before:
+            one.tags = tags
 
 
 def open_dbt(

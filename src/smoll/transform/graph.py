@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from smoll.model import TableRef
@@ -20,7 +20,10 @@ class GraphNode:
 
     ``own``: it belongs to the project itself, not to a package that it uses. ``parents`` are dbt ids.
     ``definition`` is a hash of what a check *is*, so that an edited check counts as one that has not run.
-    ``clocks`` are the columns in which a snapshot writes its own times.
+    ``clocks`` are the columns in which a snapshot writes its own times. ``folder`` is the first folder below the
+    models' own, "" without. ``owners`` are names or addresses. ``freshness`` are the seconds after which a source is to
+    be warned of and called stale (None: never). ``own_schema`` is the schema that its configuration names, ``attached``
+    the node that a check was declared at.
     """
 
     id: str
@@ -36,6 +39,14 @@ class GraphNode:
     description: str = ""
     columns: tuple[tuple[str, str], ...] = ()
     clocks: tuple[str, ...] = ()
+    folder: str = ""
+    own_schema: str = ""
+    attached: str = ""
+    group: str = ""
+    owners: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    freshness: tuple[float | None, float | None] = (None, None)
 
     @property
     def is_check(self) -> bool:
@@ -48,10 +59,27 @@ class GraphNode:
 
 
 @dataclass(frozen=True)
+class Exposure:
+    """What is made of the tables: a dashboard, a notebook, an application. ``parents`` are dbt ids."""
+
+    id: str
+    name: str
+    kind: str
+    parents: tuple[str, ...] = ()
+    title: str = ""
+    description: str = ""
+    url: str = ""
+    owners: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Graph:
-    """All nodes of the project by id."""
+    """All nodes of the project by id, and its exposures."""
 
     nodes: Mapping[str, GraphNode]
+    exposures: tuple[Exposure, ...] = ()
 
     def ancestors(self, ids: Iterable[str]) -> set[str]:
         """The given nodes and everything they are built from."""
@@ -65,6 +93,21 @@ class Graph:
             waiting += self.nodes[node].parents
         return found
 
+    def descendants(self, ids: Iterable[str]) -> frozenset[str]:
+        """The given nodes and everything that is built from them, with its checks."""
+        children: dict[str, list[str]] = {}
+        for node in self.nodes.values():
+            for parent in node.parents:
+                children.setdefault(parent, []).append(node.id)
+        found: set[str] = set()
+        waiting = list(ids)
+        while waiting:
+            id = waiting.pop()
+            if id not in found:
+                found.add(id)
+                waiting += children.get(id, ())
+        return frozenset(found)
+
     def checks(self) -> Iterable[GraphNode]:
         """Every test and unit test."""
         return (node for node in self.nodes.values() if node.is_check)
@@ -75,7 +118,10 @@ def read_manifest(manifest: Any) -> Graph:
     nodes = [_node(node, manifest) for node in manifest.nodes.values()]
     nodes += [_source(source) for source in manifest.sources.values()]
     nodes += [_unit_test(test, manifest) for test in manifest.unit_tests.values()]
-    return Graph({node.id: node for node in nodes if node.is_check or node.is_built or node.kind == "source"})
+    return Graph(
+        {node.id: node for node in nodes if node.is_check or node.is_built or node.kind == "source"},
+        tuple(_exposure(exposure) for exposure in manifest.exposures.values()),
+    )
 
 
 def _node(node: Any, manifest: Any) -> GraphNode:
@@ -95,6 +141,13 @@ def _node(node: Any, manifest: Any) -> GraphNode:
         description=node.description or "",
         columns=tuple((name, column.description or "") for name, column in node.columns.items()),
         clocks=_clocks(node) if kind == "snapshot" else (),
+        folder=node.fqn[1] if len(node.fqn) > 2 else "",
+        own_schema=str(getattr(node.config, "schema", None) or "") if not is_test else "",
+        attached=str(getattr(node, "attached_node", None) or "") if is_test else "",
+        group=str(getattr(node.config, "group", None) or ""),
+        owners=_owners(node.meta, _group_owner(getattr(node.config, "group", None), manifest)),
+        tags=tuple(node.tags),
+        meta=dict(node.meta),
     )
 
 
@@ -107,7 +160,47 @@ def _source(source: Any) -> GraphNode:
         table=TableRef(source.schema, source.identifier),
         description=source.description or "",
         columns=tuple((name, column.description or "") for name, column in source.columns.items()),
+        owners=_owners({**source.source_meta, **source.meta}),
+        tags=tuple(source.tags),
+        meta=dict(source.meta),
+        freshness=(_seconds(source.freshness, "warn_after"), _seconds(source.freshness, "error_after")),
     )
+
+
+def _exposure(exposure: Any) -> Exposure:
+    return Exposure(
+        id=exposure.unique_id,
+        name=exposure.name,
+        kind=str(exposure.type),
+        parents=tuple(exposure.depends_on.nodes),
+        title=exposure.label or "",
+        description=exposure.description or "",
+        url=exposure.url or "",
+        owners=_owners(exposure.meta, exposure.owner),
+        tags=tuple(exposure.tags),
+        meta=dict(exposure.meta),
+    )
+
+
+def _owners(meta: Mapping[str, Any], owner: Any = None) -> tuple[str, ...]:
+    """Who answers for a node: what its ``meta`` says, else the owner that dbt knows (of its group)."""
+    said = meta.get("owner") or meta.get("owners") or ()
+    named = [said] if isinstance(said, str) else [str(each) for each in said]
+    email = getattr(owner, "email", None)
+    known = email if isinstance(email, list) else [email or getattr(owner, "name", None)]
+    return tuple(named or [str(each) for each in known if each])
+
+
+def _group_owner(group: str | None, manifest: Any) -> Any:
+    return next((each.owner for each in manifest.groups.values() if each.name == group), None)
+
+
+def _seconds(freshness: Any, which: str) -> float | None:
+    """A threshold of dbt's: a count and a period."""
+    after = getattr(freshness, which, None)
+    if after is None or after.count is None or after.period is None:
+        return None
+    return float(after.count) * {"minute": 60, "hour": 3600, "day": 86400}[str(after.period)]
 
 
 def _unit_test(test: Any, manifest: Any) -> GraphNode:

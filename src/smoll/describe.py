@@ -1,0 +1,254 @@
+"""What a project consists of, before anything runs: its streams, dbt's graph over them, and what selections name.
+
+Orchestrators and catalogs ask for it each time they start, so the answer is kept: importing dbt and parsing a project
+takes seconds, and a process that has done so stays large. A stale answer is made anew in a process of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from smoll.errors import SmollError, TransformError
+from smoll.load import Job
+from smoll.model import StreamRef, TableRef
+from smoll.plan import find_jobs, match_streams, open_transform
+from smoll.project import FILE, ProjectConfig, load_config
+from smoll.publish import released_nodes
+from smoll.state.layout import Layout, write_atomically
+from smoll.state.ledger import open_ledger
+from smoll.transform import Dbt, Exposure, Graph, GraphNode, sources_file
+from smoll.warehouse import engine_settings
+
+_VERSION = 1
+_NOT_READ = {"target", "logs", ".git", "__pycache__", ".venv"}
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """A stream as it is planned. ``daily_from``: its days since then can be loaded again one by one."""
+
+    ref: StreamRef
+    table: TableRef
+    kind: str
+    mode: str
+    key: tuple[str, ...] = ()
+    cursor: str | None = None
+    daily_from: date | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a selection names: streams, and dbt ids."""
+
+    streams: frozenset[StreamRef] = frozenset()
+    ids: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Description:
+    """A whole project. ``released`` are the dbt ids of what a release holds; ``selections`` belong to the schedules and
+    sensors by name, without those that take everything.
+    """
+
+    streams: tuple[StreamInfo, ...]
+    graph: Graph
+    released: tuple[str, ...]
+    selections: Mapping[str, Selection] = field(default_factory=dict)
+
+
+def describe(config: ProjectConfig) -> Description:
+    """Describe the project as it is now.
+
+    Raises
+    ------
+    SmollError
+        A source that must be asked cannot be reached and was never loaded, or dbt cannot parse its project.
+    """
+    path = _path(config)
+    key = _key(config)
+    known = _read(path, key)
+    if known is None:
+        _ask_elsewhere(config)
+        known = _read(path, key)
+    return known if known is not None else describe_now(config)  # it changes while we look
+
+
+def describe_now(config: ProjectConfig) -> Description:
+    """Describe the project in this process, whatever is known of it. Raises as `describe` does."""
+    import duckdb
+
+    layout = Layout(config.root)
+    layout.prepare()
+    with open_ledger(layout.ledger) as ledger:
+        known = ledger.streams() if ledger else ()
+    with duckdb.connect(":memory:") as connection:
+        jobs = find_jobs(config, connection, known)
+    settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
+    work = _path(config).parent / "dbt"
+    dbt = open_transform(config, layout, settings, jobs, lambda line: None, lambda event: None, work, known)
+    return Description(
+        streams=tuple(_streams(jobs)),
+        graph=dbt.graph if dbt else Graph({}),
+        released=tuple(node.id for node in released_nodes(config, dbt)) if dbt else (),
+        selections=dict(_selections(config, jobs, dbt)),
+    )
+
+
+def _streams(jobs: Sequence[Job]) -> Iterator[StreamInfo]:
+    for job in jobs:
+        for plan in job.plans:
+            days = getattr(plan.options, "daily_from", None)
+            yield StreamInfo(plan.ref, plan.table, job.source.kind, plan.mode, plan.key, plan.cursor, days)
+
+
+def _selections(config: ProjectConfig, jobs: Sequence[Job], dbt: Dbt | None) -> Iterator[tuple[str, Selection]]:
+    for section in ("schedules", "sensors"):
+        for name, item in getattr(config, section).items():
+            if item.select or item.exclude:
+                try:
+                    ids = dbt.select(item.select or "", item.exclude or "") if dbt else frozenset()
+                    yield name, Selection(match_streams(dbt, jobs, ids), ids)
+                except SmollError as error:
+                    where = config.locate(section, name)
+                    raise TransformError(f"{where}: {error.message}", hint=error.hint) from error
+            elif getattr(item, "files", None):
+                streams = frozenset(plan.ref for job in jobs for plan in job.plans if job.name == item.files)
+                yield name, Selection(streams, _below(dbt, jobs, streams))
+
+
+def _below(dbt: Dbt | None, jobs: Sequence[Job], streams: frozenset[StreamRef]) -> frozenset[str]:
+    """What is built from the streams."""
+    if dbt is None:
+        return frozenset()
+    nodes = dbt.graph.nodes
+    sources = [id for id in nodes if nodes[id].kind == "source" and match_streams(dbt, jobs, frozenset([id])) & streams]
+    return dbt.graph.descendants(sources)
+
+
+# --- the answer that is kept ----------------------------------------------------------------------------------------
+
+
+def _path(config: ProjectConfig) -> Path:
+    return Layout(config.root).state / "description" / "description.json"
+
+
+def _key(config: ProjectConfig) -> str:
+    """Changes with everything that the answer may depend on, save what a database or a connector would say now."""
+    from smoll import __version__
+
+    layout = Layout(config.root)
+    with open_ledger(layout.ledger) as ledger:
+        streams = sorted(str(state.ref) for state in ledger.streams()) if ledger else []
+    folder = config.transform_dir
+    own = sources_file(folder) if (folder / "dbt_project.yml").is_file() else None
+    files = [_mark(path) for path in [*_files(folder), config.root / ".env"] if path != own]
+    parts = [_VERSION, __version__, sys.version, repr(config), (config.root / FILE).read_text(), streams]
+    return hashlib.sha256(json.dumps([*parts, sorted(files)]).encode()).hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _NOT_READ]
+        yield from (Path(place) / name for name in names)
+
+
+def _mark(path: Path) -> list[Any]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return [str(path), 0, 0]
+    return [str(path), stat.st_size, stat.st_mtime_ns]
+
+
+def _ask_elsewhere(config: ProjectConfig) -> None:
+    command = [sys.executable, "-m", "smoll.describe", str(config.root)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        last = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
+        raise TransformError(f"The project cannot be described: {config.redact(last)}.") from None
+    if "error" in answer:
+        raise TransformError(answer["error"], hint=answer["hint"])
+
+
+def _main(root: Path) -> None:
+    """Describe the project in `root`, keep the answer, and say on stdout how it went."""
+    import contextlib
+
+    said: dict[str, str] = {}
+    try:
+        config = load_config(root)
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                key = _key(config)
+                _write(_path(config), key, describe_now(config))
+        except SmollError as error:
+            said = {"error": config.redact(error.message), "hint": config.redact(error.hint)}
+    except SmollError as error:
+        said = {"error": error.message, "hint": error.hint}
+    print(json.dumps(said))
+
+
+def _write(path: Path, key: str, description: Description) -> None:
+    content = {
+        "key": key,
+        "streams": [asdict(stream) for stream in description.streams],
+        "nodes": [asdict(node) for node in description.graph.nodes.values()],
+        "exposures": [asdict(exposure) for exposure in description.graph.exposures],
+        "released": description.released,
+        "selections": {
+            name: {"streams": [asdict(ref) for ref in sorted(one.streams)], "ids": sorted(one.ids)}
+            for name, one in description.selections.items()
+        },
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(content, default=str))
+
+
+def _read(path: Path, key: str) -> Description | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["key"] != key:
+            return None
+        nodes = [_node(each) for each in found["nodes"]]
+        return Description(
+            streams=tuple(_stream(each) for each in found["streams"]),
+            graph=Graph({node.id: node for node in nodes}, tuple(_exposure(each) for each in found["exposures"])),
+            released=tuple(found["released"]),
+            selections={
+                name: Selection(frozenset(StreamRef(**ref) for ref in one["streams"]), frozenset(one["ids"]))
+                for name, one in found["selections"].items()
+            },
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _stream(found: dict[str, Any]) -> StreamInfo:
+    days = date.fromisoformat(found["daily_from"]) if found["daily_from"] else None
+    about = {"ref": StreamRef(**found["ref"]), "table": TableRef(**found["table"]), "key": tuple(found["key"])}
+    return StreamInfo(**{**found, **about, "daily_from": days})
+
+
+def _node(found: dict[str, Any]) -> GraphNode:
+    table = TableRef(**found["table"]) if found["table"] else None
+    lists = {name: tuple(found[name]) for name in ("parents", "clocks", "owners", "tags", "freshness")}
+    return GraphNode(**{**found, **lists, "table": table, "columns": tuple(map(tuple, found["columns"]))})
+
+
+def _exposure(found: dict[str, Any]) -> Exposure:
+    return Exposure(**{**found, **{name: tuple(found[name]) for name in ("parents", "owners", "tags")}})
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))
