@@ -39,7 +39,7 @@ def test_files_are_up_to_date(path: str) -> None:
 
 @pytest.mark.parametrize("model", sorted(_all_models(), key=str))
 def test_every_key_is_described(model: Model) -> None:
-    assert len(_all_models()) == 15
+    assert len(_all_models()) == 18
     reference = generated()["docs/config.md"]
     for key, field in fields_of(model).items():
         assert field.description and field.description.endswith("."), f"{model.__name__}.{key} has no description"
@@ -83,6 +83,8 @@ def test_examples_are_good(tmp_path: Path) -> None:
         "name: x",
         "name: x\nwarehouse: duckdb\nsources: {}\nrelease: {keep: '${KEEP}'}\nresources: {threads: 2}\n",
         "name: x\nsources: {a: {kind: sql, url: '${U}', streams: '*'}}",
+        "name: x\nschedules: {a: 0 3 * * *, b: {cron: 0 3 * * *, retries: '${N}'}}\ndagster: {port: '${PORT}'}",
+        "name: x\nsensors: {a: {files: b, every: 1 minute}, c: {release: ../d, every: 30 seconds}}",
         "name: x\nsources: {a: {kind: sql, url: '${U}', streams: {a: , b: {mode: '${M}'}}}}",
         "name: x\nsources: {a: {kind: files, streams: {a: x.csv, b: [x, y]}}}",
         "name: x\nsources: {a: {kind: dlt, source: b.c, config: {n: 1, o: {p: [true, ~]}}, streams: [d]}}",
@@ -102,6 +104,8 @@ def test_schema_accepts(text: str) -> None:
         "name: x\nrelease: {keep: 0}",
         "name: x\nrelease: {keep: many}",
         "name: x\nresources: {memory: 1G}",
+        "name: x\nschedules: {a: {timezone: UTC}}",
+        "name: x\nsensors: {a: {files: b, every: 30}}",
         "name: x\nsources: {a: {kind: singer, streams: [a]}}",
         "name: x\nsources: {a: {kind: files, streams: {}}}",
         "name: x\nsources: {a: {kind: files, streams: {a: {path: b, mode: upsert}}}}",

@@ -51,6 +51,13 @@ sources:
 transform: dbt
 release: {select: "path:models/marts", keep: 3}
 resources: {memory: 1.5GiB, threads: 2}
+schedules:
+  hourly: "0 * * * *"
+  nightly: {cron: "0  3 * * *", timezone: Europe/Amsterdam, select: "source:nyc+", exclude: "tag:slow", retries: 2}
+sensors:
+  arrivals: {files: nyc, every: 1 minute, retries: 1}
+  upstream: {release: ../other, select: tag:shop}
+dagster: {storage: "postgresql://u:${PW}@h/dagster", port: 3100, keep_days: 30}
 """
 
 

@@ -7,6 +7,7 @@ from smoll.project.config import FILE, ProjectConfig, Release, Resources
 from smoll.project.dlt import DltBase, DltSource, DltStream
 from smoll.project.files import FilesSource, FileStream
 from smoll.project.load import find_root, load_config
+from smoll.project.orchestrate import DagsterOptions, Schedule, Sensor
 from smoll.project.programs import AirbyteSource, AirbyteStream, ProgramBase, ProgramStream, SingerSource, SingerStream
 from smoll.project.rest import RestSource, resources_of
 from smoll.project.sources import Source
@@ -17,6 +18,7 @@ __all__ = [
     "FILE",
     "AirbyteSource",
     "AirbyteStream",
+    "DagsterOptions",
     "DltBase",
     "DltSource",
     "DltStream",
@@ -30,6 +32,8 @@ __all__ = [
     "Release",
     "Resources",
     "RestSource",
+    "Schedule",
+    "Sensor",
     "SingerSource",
     "SingerStream",
     "Source",

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, WithJsonSchema
 
 from smoll.project.document import Document
-from smoll.project.fields import Bytes, Section, Text, complaint, freeze
+from smoll.project.fields import Bytes, Section, ShortForm, Text, complaint, freeze
+from smoll.project.orchestrate import DagsterOptions, Schedule, Sensor, check_job_name
 from smoll.project.sources import Source
 
 FILE = "smoll.yml"
@@ -112,8 +113,8 @@ class Origin:
 class ProjectConfig(Section):
     """The content of `smoll.yml`, checked, and of `.env`. Made by `load_config`; immutable.
 
-    ``resources.memory`` is in bytes. The ``url`` of a source is a ``SecretStr``; everything that
-    is shown or stored goes through `redact`.
+    ``resources.memory`` is in bytes. The ``url`` of a source and ``dagster.storage`` are a ``SecretStr``; everything
+    that is shown or stored goes through `redact`.
     """
 
     name: Annotated[str, AfterValidator(_check_project_name)] = Field(
@@ -165,6 +166,28 @@ class ProjectConfig(Section):
         default=Resources(),
         description="How much memory and how many threads a run may use.",
         examples=[{"memory": "1GB"}],
+    )
+    schedules: Annotated[
+        Mapping[Annotated[str, AfterValidator(check_job_name)], Annotated[Schedule, ShortForm({"type": "string"})]],
+        AfterValidator(freeze),
+    ] = Field(
+        default={},
+        description="When the project runs by itself, by name (letters, digits and `_`), as long as `smoll up` runs.",
+        examples=[{"hourly": "0 * * * *", "nightly": {"cron": "0 3 * * *", "timezone": "Europe/Amsterdam"}}],
+    )
+    sensors: Annotated[
+        Mapping[Annotated[str, AfterValidator(check_job_name)], Sensor],
+        AfterValidator(freeze),
+    ] = Field(
+        default={},
+        description="What makes the project run when it happens, by name (letters, digits and `_`), as long as "
+        "`smoll up` runs.",
+        examples=[{"arrivals": {"files": "nyc"}, "upstream": {"release": "../shop", "every": "1 minute"}}],
+    )
+    dagster: DagsterOptions = Field(
+        default=DagsterOptions(),
+        description="Dagster, which `smoll up` starts: its port, and where and how long it keeps its runs.",
+        examples=[{"port": 3100, "keep_days": 30}],
     )
 
     _origin: Origin = PrivateAttr()

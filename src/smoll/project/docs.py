@@ -43,6 +43,11 @@ sources:
   people: {kind: airbyte, connector: airbyte-source-faker, config: {count: 1000}}
   crm: {kind: dlt, source: my_sources.crm, config: {pages: 5, api_key: "${CRM_KEY:-none}"}}
 release: {select: "path:models/marts", keep: 10}
+schedules:
+  hourly: "0 * * * *"                    # short form: only the line of cron
+  nightly: {cron: "0 3 * * *", timezone: Europe/Amsterdam, select: "source:shop+", retries: 2}
+sensors:
+  arrivals: {files: nyc, every: 1 minute}
 resources: {memory: 1GB, threads: 2}
 ```
 
@@ -63,11 +68,11 @@ Variables come from the environment and from `.env` in the project folder; the e
 escapes; single quotes take everything as it is; without quotes a `#` after a space begins a comment. A
 value is one line, and `${OTHER}` in it is not replaced.
 
-Secrets are replaced by `***` wherever smoll prints or stores text. Secret are the `url` of a source, every
-variable used in it, the password in any URL, values in a `config` whose key says so (`api_key`, `token`, `password`
-and the like), and every variable whose name contains `PASS`, `SECRET`, `TOKEN`, `KEY`, `PWD`, `CREDENTIAL`, `DSN`,
-`AUTH` or `URL`, if `smoll.yml` uses it or `.env` sets it. A secret shorter than four characters is not hidden: it
-would be found in every other word.
+Secrets are replaced by `***` wherever smoll prints or stores text. Secret are the `url` of a source,
+`dagster.storage`, every variable used in these two, the password in any URL, values in a `config` whose key says so
+(`api_key`, `token`, `password` and the like), and every variable whose name contains `PASS`, `SECRET`, `TOKEN`,
+`KEY`, `PWD`, `CREDENTIAL`, `DSN`, `AUTH` or `URL`, if `smoll.yml` uses it or `.env` sets it. A secret shorter than
+four characters is not hidden: it would be found in every other word.
 """
 
 
@@ -120,7 +125,7 @@ def _type(schema: dict[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     if "pattern" in schema:
-        return "size"
+        return "length of time" if "second" in schema["pattern"] else "size"
     if schema.get("type") == "array":
         return "list"
     if schema.get("type") == "object" or "$ref" in schema:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -172,6 +173,8 @@ def _mapping(node: Node, path: KeyPath, parents: tuple[int, ...], reading: _Read
     return values
 
 
+_ALIAS = re.compile(r"(^|[:-] ) *\*")  # also the line of cron */5 * * * *, about which the parser says odd things
+
 _READERS: dict[type, Callable[[Node, KeyPath, tuple[int, ...], _Reading], Any]] = {
     ScalarNode: _scalar,
     SequenceNode: _list,
@@ -194,7 +197,7 @@ def _in_plain_words(what: str, lines: list[str], column: int) -> tuple[str, str]
     line = lines[0] if lines else ""
     if "\\t" in what or "\t" in line[: column + 1]:
         return "not valid YAML: a tab cannot indent", "indent with spaces"
-    if "alias" in what or line.lstrip(" -").startswith("*"):
+    if "alias" in what or _ALIAS.search(line[: column + 1]):
         return "not valid YAML: an unquoted * stands for an alias", 'quote it: "*"'
     if "${" in line and any(bracket in line for bracket in ("[", ": {", "- {")):
         return f"not valid YAML: {what}", 'inside {...} and [...] write "${VAR}" in quotes'

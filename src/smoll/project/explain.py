@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from smoll.errors import Problem
 from smoll.project.config import ProjectConfig
 from smoll.project.document import Document, KeyPath
-from smoll.project.fields import but_got
+from smoll.project.fields import but_got, near
 from smoll.project.shape import fields_of, kind_of, models_in, section_at
 
 _EXPECTED = {
@@ -71,12 +71,6 @@ def _words(details: dict[str, Any]) -> tuple[str, str]:
     if kind == "too_short":
         return f"{last} cannot be empty", ""
     return f"expected {_EXPECTED.get(kind.split('_')[0], 'something else')}" + but_got(details["input"]), ""
-
-
-def near(word: str, known: Collection[str]) -> str:
-    """Suggest the one of `known` that `word` looks like, or name them all."""
-    close = get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}" if known else ""
 
 
 def _nearest_literal(details: dict[str, Any]) -> str:

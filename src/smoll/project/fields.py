@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
@@ -56,6 +57,12 @@ def but_got(value: Any) -> str:
     if isinstance(value, str):
         return f", got {value!r}"
     return ", got a list" if isinstance(value, (list, tuple)) else ", got a mapping"
+
+
+def near(word: str, known: Collection[str]) -> str:
+    """Suggest the one of `known` that `word` looks like, or name them all."""
+    close = get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}" if known else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +149,24 @@ def _as_lag(value: Any) -> Any:
     return f"{found[1]} {found[2]}s" if found[2] else found[1]
 
 
+_SECONDS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400, "weeks": 604800}
+
+
+def _as_duration(value: Any) -> Any:
+    if isinstance(value, str) and value.strip().isdigit():
+        raise complaint("a length of time needs a unit", "for example 30 seconds, 5 minutes or 2 hours")
+    found = _LAG.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise complaint("expected a length of time" + but_got(value), "for example 30 seconds, 5 minutes or 2 hours")
+    return f"{found[1]} {found[2]}s"
+
+
+def seconds_of(duration: str) -> int:
+    """Return a `Duration` in seconds."""
+    number, unit = duration.split()
+    return int(number) * _SECONDS[unit]
+
+
 _NULL = re.compile("~|null|Null|NULL|")
 _TRUTH = re.compile("(true|True|TRUE)|false|False|FALSE")
 _WHOLE = re.compile("[-+]?[0-9]{1,4000}")
@@ -211,6 +236,13 @@ Lag = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+ *[a-z]*$"}]}),
 ]
 """A length of time (``2 days``) or, for a cursor of numbers, a number."""
+
+Duration = Annotated[
+    str,
+    BeforeValidator(_as_duration),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+ *(second|minute|hour|day|week)s?$"}),
+]
+"""A length of time with its unit: ``30 seconds``. `seconds_of` counts them."""
 
 Table = Annotated[Mapping[Name, V], AfterValidator(freeze)]
 """A mapping from names that the user chooses; read-only."""

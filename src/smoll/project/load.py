@@ -16,6 +16,7 @@ from smoll.project.config import FILE, Origin, ProjectConfig, schema_of
 from smoll.project.document import Document, KeyPath, mark_at, parse
 from smoll.project.environment import interpolate, parse_dotenv
 from smoll.project.explain import explain
+from smoll.project.orchestrate import trigger_problems
 from smoll.project.redaction import find_secrets, redactor
 
 DOTENV = ".env"
@@ -94,7 +95,7 @@ def load_config(root: Path, environ: Mapping[str, str] | None = None) -> Project
 def _validate(data: Any, origin: Origin) -> tuple[ProjectConfig | None, list[Problem]]:
     if data is None:
         return None, []
-    problems = list(_collisions(data, origin.document))
+    problems = [*_collisions(data, origin.document), *trigger_problems(data, origin.document)]
     try:
         return ProjectConfig.from_file(data, origin), problems
     except ValidationError as error:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from smoll.project.common import EVERY, Mode, SourceBase, Stream, refuse_one_table
 from smoll.project.fields import (
     TEXT_OR_TEXTS,
-    Lag,
+    Duration,
     Name,
     Names,
     Passthrough,
@@ -19,10 +19,9 @@ from smoll.project.fields import (
     Text,
     Texts,
     complaint,
+    seconds_of,
 )
 from smoll.project.sql import streams_by_name
-
-_SECONDS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400, "weeks": 604800}
 
 
 class ProgramStream(Stream):
@@ -70,12 +69,6 @@ class AirbyteStream(ProgramStream):
         "a cursor for it, except with `mode: replace`; else `full_refresh`.",
         examples=["full_refresh"],
     )
-
-
-def _check_timeout(text: str) -> str:
-    if text.isdigit():
-        raise complaint("timeout needs a unit", "for example 30 minutes or 2 hours")
-    return text
 
 
 def _check_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
@@ -129,7 +122,7 @@ class ProgramBase(SourceBase):
         "tool has stored.",
         examples=["state.json"],
     )
-    timeout: Annotated[Lag, AfterValidator(_check_timeout)] = Field(
+    timeout: Duration = Field(
         default="1 hours",
         json_schema_extra={"default": "1 hour"},
         description="How long the connector may stay silent before it counts as hanging and is stopped.",
@@ -145,8 +138,7 @@ class ProgramBase(SourceBase):
     @property
     def timeout_seconds(self) -> int:
         """`timeout` in seconds."""
-        number, unit = self.timeout.split()
-        return int(number) * _SECONDS[unit]
+        return seconds_of(self.timeout)
 
 
 _CHOICE = (

@@ -87,6 +87,8 @@ def _urls(data: Any) -> list[str]:
     sources = data.get("sources") if isinstance(data, dict) else None
     specs = sources.values() if isinstance(sources, dict) else ()
     urls = [spec.get("url") for spec in specs if isinstance(spec, dict)]
+    dagster = data.get("dagster") if isinstance(data, dict) else None
+    urls += [dagster.get("storage")] if isinstance(dagster, dict) else []
     return [text for url in urls for text in _scalars(url)]
 
 
