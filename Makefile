@@ -42,12 +42,17 @@ $(VENV)/.demo: requirements/demo.txt $(VENV)/.base
 	@$(LOCKED) -r $<
 	@touch $@
 
+$(VENV)/.dagster: requirements/dagster.txt $(VENV)/.base
+	@echo "Installing Dagster"
+	@$(LOCKED) --only-binary :all: -r $<
+	@touch $@
+
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.demo
 	@echo "Installing what the tests need"
 	@$(LOCKED) --only-binary :all: -r $<
 	@touch $@
 
-demo: $(VENV)/.demo ## Set up, make the flights project in ./demo, and run it
+demo: $(VENV)/.demo $(VENV)/.dagster ## Set up, make the flights project in ./demo, and run it
 	@test -f demo/smoll.yml || $(BIN)/smoll init demo --template flights --name flights >/dev/null
 	@$(BIN)/smoll --project demo run
 	@echo

@@ -147,11 +147,13 @@ def _key(config: ProjectConfig) -> str:
 
     layout = Layout(config.root)
     with open_ledger(layout.ledger) as ledger:
-        streams = sorted(str(state.ref) for state in ledger.streams()) if ledger else []
+        known = [state.ref for state in ledger.streams()] if ledger else []
+    named = {StreamRef(name, stream) for name, source in config.sources.items() for stream in source.streams}
+    found = sorted(str(ref) for ref in known if ref not in named)  # by "*", or with another stream
     folder = config.transform_dir
     own = sources_file(folder) if (folder / "dbt_project.yml").is_file() else None
     files = [_mark(path) for path in [*_files(folder), config.root / ".env"] if path != own]
-    parts = [_VERSION, __version__, sys.version, repr(config), (config.root / FILE).read_text(), streams]
+    parts = [_VERSION, __version__, sys.version, repr(config), (config.root / FILE).read_text(), found]
     return hashlib.sha256(json.dumps([*parts, sorted(files)]).encode()).hexdigest()
 
 

@@ -116,6 +116,24 @@ def _check_stream(desk: Desk, source: FilesSource, root: Path, connection: DuckD
     return len(places)
 
 
+def fingerprint(name: str, source: FilesSource, root: Path) -> str:
+    """A hash over what the source's paths lead to now: another one where a file is new, has changed or is gone.
+
+    Nothing is fetched, so files of web servers have no part in it. Raises LoadError where a load would find nothing, or
+    nothing whole.
+    """
+    found: list[list[Any]] = []
+    with tempfile.TemporaryDirectory(prefix="smoll-look-") as scratch:
+        for stream, options in source.streams.items():
+            plan = plan_stream(source, StreamRef(name, stream), options, has_files=True)
+            for pattern in options.path:
+                one = replace(plan, options=options.model_copy(update={"path": (pattern,)}))
+                if not pattern.startswith(("http://", "https://")):
+                    places = _find(Desk(one, Path(scratch)), source, root)
+                    found += [[stream, place.name, place.fingerprint] for place in places]
+    return hashlib.sha256(json.dumps(sorted(found, key=str)).encode()).hexdigest()[:16]
+
+
 @dataclass
 class _Known:
     """What the state of the last load says of files.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from smoll.project.common import EVERY, Metadata, Mode
+from smoll.project.common import EVERY, Metadata, Mode, Retries
 from smoll.project.config import FILE, ProjectConfig, Release, Resources
 from smoll.project.dlt import DltBase, DltSource, DltStream
+from smoll.project.fields import seconds_of
 from smoll.project.files import FilesSource, FileStream
 from smoll.project.load import find_root, load_config
-from smoll.project.orchestrate import DagsterOptions, Schedule, Sensor
+from smoll.project.orchestrate import DagsterOptions, Schedule, Sensor, Trigger
 from smoll.project.programs import AirbyteSource, AirbyteStream, ProgramBase, ProgramStream, SingerSource, SingerStream
 from smoll.project.rest import RestSource, resources_of
 from smoll.project.sources import Source
@@ -32,6 +33,7 @@ __all__ = [
     "Release",
     "Resources",
     "RestSource",
+    "Retries",
     "Schedule",
     "Sensor",
     "SingerSource",
@@ -39,7 +41,9 @@ __all__ = [
     "Source",
     "SqlSource",
     "SqlStream",
+    "Trigger",
     "find_root",
     "load_config",
     "resources_of",
+    "seconds_of",
 ]

@@ -10,6 +10,7 @@ never leave a changed table with an old "passed".
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 import threading
@@ -111,6 +112,11 @@ class Ledger:
         """The newest runs first."""
         rows = self._all("SELECT * FROM runs ORDER BY run DESC LIMIT ?", (limit,))
         return tuple(_run_from_row(*row) for row in rows)
+
+    def runs_after(self, run: int, limit: int) -> tuple[RunResult, ...]:
+        """The runs behind one, the oldest first, up to the first that has not ended."""
+        rows = self._all("SELECT * FROM runs WHERE run > ? ORDER BY run LIMIT ?", (run, limit))
+        return tuple(_run_from_row(*row) for row in itertools.takewhile(lambda row: row[1] != "running", rows))
 
     def run_record(self, run: int) -> RunResult:
         """One run. Raises UsageError where there is none of this number."""

@@ -72,6 +72,10 @@ class Dbt:
             raise UsageError(f"dbt does not understand the selection: {_plain(str(result.exception))}")
         return frozenset(json.loads(line)["unique_id"] for line in result.result or ())
 
+    def compiled(self, id: str) -> str:
+        """The SQL of a model or snapshot as it was built last; "" where there is none."""
+        return str(getattr(self._manifest.nodes.get(id), "compiled_code", None) or "")
+
     def build(
         self,
         select: str,

@@ -1,0 +1,446 @@
+"""The three steps of a run as Dagster's assets: load, subsettable by stream; build, by model and check; release."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any
+
+import dagster as dg
+
+from smoll.dagster.lineage import Lineage
+from smoll.dagster.names import Names, exposure_key, group_of, owners_of, slug, tags_of
+from smoll.dagster.session import RESOURCE, Session
+from smoll.describe import Description, StreamInfo
+from smoll.interrupts import stop_if
+from smoll.model import CheckResult, Column, NodeResult, ReleaseOutcome, StreamRef, StreamResult, TableRef
+from smoll.project import ProjectConfig
+from smoll.publish import released_nodes
+from smoll.run import Run, only
+from smoll.transform import HOOK, Graph, GraphNode
+from smoll.warehouse import columns_of, open_warehouse
+
+WAREHOUSE = "warehouse"
+"""The IO manager by which an asset of the user's own takes a stream or a model as its input."""
+Facts = Mapping[str, Any]
+
+
+def load_assets(config: ProjectConfig, description: Description, names: Names) -> dg.AssetsDefinition | None:
+    """Every stream; None where there is none."""
+    if not description.streams:
+        return None
+    by_key = {names.streams[stream.ref]: stream for stream in description.streams}
+    sources = {node.table: node for node in description.graph.nodes.values() if node.kind == "source"}
+
+    @dg.multi_asset(
+        name=f"{names.project}_load",
+        specs=[_stream_spec(config, key, stream, sources.get(stream.table)) for key, stream in by_key.items()],
+        can_subset=True,
+        required_resource_keys={RESOURCE},
+        pool=names.project,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def load(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        """Load the chosen streams. With a partition: the rows of these days again."""
+        session: Session = context.resources.smoll
+        keys = {by_key[key].ref: key for key in context.selected_asset_keys}
+        span, again = _days(context, [by_key[key] for key in context.selected_asset_keys])
+        results: list[StreamResult] = []
+        columns: dict[TableRef, tuple[Column, ...]] = {}
+
+        def work(run: Run) -> None:
+            with open_warehouse(run.layout.warehouse, run.settings) as warehouse:
+                jobs = only(session.jobs(warehouse), frozenset(keys))
+                before = len(run.streams)
+                run.load(warehouse, jobs, again, span)
+                stop_if(run.interrupted)
+                results.extend(run.streams[before:])
+                columns.update({one.table: columns_of(warehouse, one.table) for one in results})
+
+        session.step(work)
+        for result in results:
+            key = keys.get(result.ref)
+            if key is not None and result.status != "failed":
+                yield dg.MaterializeResult(
+                    asset_key=key, metadata=stream_facts(result, columns[result.table], session.run.number)
+                )
+        failed = [result for result in results if result.status == "failed"]
+        if failed:
+            raise dg.Failure("\n".join(f"{result.ref}: {result.error}" for result in failed))
+
+    return load
+
+
+def _stream_spec(config: ProjectConfig, key: dg.AssetKey, stream: StreamInfo, node: GraphNode | None) -> dg.AssetSpec:
+    days = dg.DailyPartitionsDefinition(stream.daily_from.isoformat()) if stream.daily_from else None
+    return dg.AssetSpec(
+        key,
+        description=(node.description if node else "") or f"Loaded by smoll ({stream.mode}).",
+        group_name=slug(stream.ref.source),
+        kinds={stream.kind, "duckdb"},
+        owners=owners_of(node.owners) if node else None,
+        tags=tags_of(node.tags) if node else None,
+        partitions_def=days,
+        freshness_policy=_freshness(node) if node else None,
+        metadata={
+            "dagster/table_name": str(stream.table),
+            "smoll/mode": stream.mode,
+            **({"smoll/key": ", ".join(stream.key)} if stream.key else {}),
+            **({"smoll/cursor": stream.cursor} if stream.cursor else {}),
+            "smoll/file": dg.MetadataValue.path(str(config.root / config.locate("sources", stream.ref.source))),
+        },
+    ).with_io_manager_key(WAREHOUSE)
+
+
+def _freshness(node: GraphNode) -> dg.FreshnessPolicy | None:
+    """What dbt's ``freshness`` of a source says; Dagster's windows are a minute at least."""
+    warn, fail = (timedelta(seconds=seconds) if seconds else None for seconds in node.freshness)
+    if fail is None:
+        return None
+    return dg.FreshnessPolicy.time_window(fail_window=fail, warn_window=warn if warn and warn < fail else None)
+
+
+def _days(
+    context: dg.AssetExecutionContext, streams: Sequence[StreamInfo]
+) -> tuple[tuple[str, str] | None, frozenset[StreamRef]]:
+    """The range of days that the run is for, and the streams of which these days are loaded again."""
+    if not context.has_partition_key and not context.has_partition_key_range:
+        return None, frozenset()
+    window = context.partition_time_window
+    span = window.start.date().isoformat(), window.end.date().isoformat()
+    return span, frozenset(stream.ref for stream in streams if stream.daily_from)
+
+
+def stream_facts(result: StreamResult, columns: Sequence[Column], run: int) -> Facts:
+    """What is known of a loaded stream, for its metadata."""
+    return {
+        "dagster/row_count": result.total,
+        **_schema(columns, {}),
+        "smoll/run": run,
+        "smoll/status": result.status,
+        "smoll/rows_written": result.rows,
+        "smoll/rows_read": result.read,
+        "smoll/rows_rejected": result.rejected,
+        "smoll/seconds": round(result.seconds, 3),
+        "smoll/rows_per_second": round(result.rate),
+        **({"smoll/cursor": result.cursor} if result.cursor else {}),
+        **({"smoll/notes": "\n".join(result.notes)} if result.notes else {}),
+    }
+
+
+def _schema(columns: Sequence[Column], descriptions: Mapping[str, str]) -> Facts:
+    if not columns:
+        return {}
+    found = [dg.TableColumn(column.name, column.type, descriptions.get(column.name)) for column in columns]
+    return {"dagster/column_schema": dg.TableSchema(columns=found)}
+
+
+# --- build ----------------------------------------------------------------------------------------------------------
+
+
+def build_assets(
+    config: ProjectConfig, description: Description, names: Names
+) -> tuple[dg.AssetsDefinition | None, Sequence[dg.AssetSpec]]:
+    """Every model, seed and snapshot, with their checks and those of the streams; and what dbt only knows of."""
+    graph = description.graph
+    built = {names.nodes[node.id]: node for node in graph.nodes.values() if _is_asset(node)}
+    checks = {(spec.asset_key, spec.name): (spec, check) for spec, check in _check_specs(description, names)}
+    ids = check_names(description, names)
+    loaded = set(names.streams.values())
+    others = [
+        _node_spec(config, graph, names, node)
+        for node in graph.nodes.values()
+        if node.kind == "source" and node.id in names.nodes and names.nodes[node.id] not in loaded
+    ]
+    if not built and not checks:
+        return None, others
+
+    @dg.multi_asset(
+        name=f"{names.project}_build",
+        specs=[_node_spec(config, graph, names, node) for node in built.values()],
+        check_specs=[spec for spec, _ in checks.values()],
+        can_subset=True,
+        required_resource_keys={RESOURCE},
+        pool=names.project,
+        allow_arbitrary_check_specs=True,  # tests of sources: another step loads those
+    )
+    def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        """Build the chosen models with dbt, and run their checks."""
+        session: Session = context.resources.smoll
+        chosen = frozenset(built[key].id for key in context.selected_asset_keys)
+        asked = frozenset(checks[key.asset_key, key.name][1].id for key in context.selected_asset_check_keys)
+        results: list[NodeResult] = []
+        said: list[CheckResult] = []
+        facts: dict[str, Facts] = {}
+
+        def work(run: Run) -> None:
+            dbt = session.dbt()
+            assert dbt is not None
+            before = len(run.nodes), len(run.checks)
+            run.build(dbt, ids=chosen | asked | _unasked(graph, chosen, asked, ids))
+            stop_if(run.interrupted)
+            results.extend(run.nodes[before[0] :])
+            said.extend(run.checks[before[1] :])
+            good = [dbt.graph.nodes[one.id] for one in results if one.status == "success"]
+            facts.update(_facts(run, session, good, names))
+
+        session.step(work)
+        for result in results:  # in dbt's order, which Dagster wants: parents first
+            if result.status == "success" and result.id in chosen:
+                about = {**node_facts(result, session.run.number), **facts.get(result.id, {})}
+                yield dg.MaterializeResult(asset_key=names.nodes[result.id], metadata=about)
+        for check in said:
+            if check.status == "skipped" or check.id not in ids:
+                continue
+            judged = check_result(check, *ids[check.id], session.run.number)
+            if check.id in asked:
+                yield judged
+            else:  # a test over two models, of which the other one has it
+                context.instance.report_runless_asset_event(check_evaluation(judged))
+        _fail_if_broken(results, said, chosen | asked)
+
+    return build, others
+
+
+def check_names(description: Description, names: Names) -> dict[str, tuple[dg.AssetKey, str]]:
+    """Asset and name of each check by its dbt id."""
+    return {check.id: (spec.asset_key, spec.name) for spec, check in _check_specs(description, names)}
+
+
+def _is_asset(node: GraphNode) -> bool:
+    return node.is_built and node.materialized != "ephemeral"
+
+
+def _unasked(graph: Graph, chosen: frozenset[str], asked: frozenset[str], known: Mapping[str, Any]) -> frozenset[str]:
+    """The checks that follow from what is built, as with ``dbt build``: without them nothing would be released.
+
+    Where somebody left out a check of a chosen model, it is left out.
+    """
+    if not chosen:
+        return frozenset()
+    follow = {check.id for check in graph.checks() if not check.parents or chosen & set(check.parents)}
+    primary = {id for id in follow if id in known and _primary(graph.nodes[id], graph) in chosen}
+    return frozenset(follow - (primary - asked))
+
+
+def _primary(check: GraphNode, graph: Graph) -> str | None:
+    """The node that a check belongs to: where it was declared, else the first model it looks at."""
+    seen = [graph.nodes[id] for id in (check.attached, *check.parents) if id in graph.nodes]
+    found = [node for node in seen if _is_asset(node)] or [node for node in seen if node.kind == "source"]
+    return found[0].id if found else None
+
+
+def _check_specs(description: Description, names: Names) -> Iterator[tuple[dg.AssetCheckSpec, GraphNode]]:
+    graph, taken = description.graph, set()
+    for check in graph.checks():
+        primary = _primary(check, graph) or next(iter(description.released), None)
+        if primary is None or primary not in names.nodes:
+            continue
+        key = names.nodes[primary]
+        name = slug(check.name) if (key, slug(check.name)) not in taken else slug(f"{check.name}_{check.id[-10:]}")
+        taken.add((key, name))
+        more = {names.nodes[id] for id in check.parents if id in names.nodes and _is_known(graph.nodes[id])} - {key}
+        yield (
+            dg.AssetCheckSpec(
+                name,
+                asset=key,
+                description=check.description or None,
+                additional_deps=sorted(more),
+                blocking=check.severity == "error",
+                metadata={"smoll/severity": check.severity, "smoll/file": check.path},
+            ),
+            check,
+        )
+
+
+def _is_known(node: GraphNode) -> bool:
+    return _is_asset(node) or node.kind == "source"
+
+
+def _node_spec(config: ProjectConfig, graph: Graph, names: Names, node: GraphNode) -> dg.AssetSpec:
+    kinds = {"dbt", "duckdb", *({node.kind} if node.kind in ("seed", "snapshot") else ())}
+    if node.materialized in ("table", "view", "incremental"):
+        kinds.add(node.materialized)
+    declared = [Column(name, "?") for name, _ in node.columns]
+    return dg.AssetSpec(
+        names.nodes[node.id],
+        deps=sorted({names.nodes[id] for id in _upstream(graph, node)}),
+        description=node.description or None,
+        group_name=group_of(node) if node.is_built else slug(node.name.split(".")[0]),
+        kinds=kinds if node.is_built else {"duckdb"},
+        owners=owners_of(node.owners),
+        tags=tags_of(node.tags),
+        freshness_policy=_freshness(node),
+        metadata={
+            "dagster/table_name": str(node.table),
+            **_schema(declared, dict(node.columns)),
+            **({"smoll/materialized": node.materialized} if node.materialized else {}),
+            **({"smoll/file": dg.MetadataValue.path(str(config.transform_dir / node.path))} if node.own else {}),
+        },
+    ).with_io_manager_key(WAREHOUSE)
+
+
+def _upstream(graph: Graph, node: GraphNode) -> set[str]:
+    """The assets that a node reads, through models that exist only as text."""
+    found: set[str] = set()
+    for id in node.parents:
+        parent = graph.nodes.get(id)
+        if parent is not None:
+            found |= {id} if _is_known(parent) else _upstream(graph, parent)
+    return found
+
+
+def _facts(run: Run, session: Session, nodes: Sequence[GraphNode], names: Names) -> dict[str, Facts]:
+    """Columns, lineage of columns and rows of what was built, as the warehouse has it now."""
+    dbt = session.dbt()
+    assert dbt is not None
+    lineage = Lineage(run.layout.state / "description" / "lineage.json")
+    found: dict[str, Facts] = {}
+    with open_warehouse(run.layout.warehouse, run.settings) as warehouse:
+        for node in nodes:
+            if node.table is None or not _is_asset(node):
+                continue
+            columns = columns_of(warehouse, node.table)
+            facts = dict(_schema(columns, dict(node.columns)))
+            if node.materialized != "view":
+                row = warehouse.execute(f"SELECT count(*) FROM {node.table.sql}").fetchone()
+                facts["dagster/row_count"] = int(row[0]) if row else 0
+            sql = dbt.compiled(node.id)
+            found[node.id] = {
+                **facts,
+                **(lineage.facts(dbt.graph, node, sql, columns, warehouse, names) if sql else {}),
+            }
+    lineage.save()
+    return found
+
+
+def node_facts(result: NodeResult, run: int) -> Facts:
+    """What is known of a built node, for its metadata."""
+    return {"smoll/run": run, "smoll/seconds": round(result.seconds, 3)}
+
+
+def check_result(result: CheckResult, key: dg.AssetKey, name: str, run: int) -> dg.AssetCheckResult:
+    """What a check said."""
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=name,
+        passed=result.status == "pass",
+        severity=dg.AssetCheckSeverity.WARN if _is_warning(result) else dg.AssetCheckSeverity.ERROR,
+        description=result.message or None,
+        metadata={"smoll/run": run, "smoll/failures": result.failures, "smoll/seconds": round(result.seconds, 3)},
+    )
+
+
+def _is_warning(result: CheckResult) -> bool:
+    return result.status == "warn" or (result.severity == "warn" and result.status != "error")
+
+
+def check_evaluation(result: dg.AssetCheckResult, more: Facts = MappingProxyType({})) -> dg.AssetCheckEvaluation:
+    """The same as an event that belongs to no step."""
+    assert result.asset_key is not None and result.check_name is not None
+    return dg.AssetCheckEvaluation(
+        asset_key=result.asset_key,
+        check_name=result.check_name,
+        passed=result.passed,
+        severity=result.severity,
+        description=result.description,
+        metadata={**(result.metadata or {}), **more},
+    )
+
+
+def _fail_if_broken(results: Iterable[NodeResult], said: Iterable[CheckResult], wanted: frozenset[str]) -> None:
+    """Raise where a model failed or was left out, or a check has no answer; a check that failed says so itself."""
+    broken = [f"{one.name}: {one.message}" for one in results if one.status == "error"]
+    broken += [f"{one.name}: {one.message}" for one in said if one.status == "error" and one.id not in wanted]
+    hooks = [one for one in results if one.kind == HOOK and one.status == "error"]
+    skipped = [one.name for one in results if one.status == "skipped"]
+    if broken or hooks or skipped:
+        left = f"Not built, as something above failed: {', '.join(skipped)}." if skipped else ""
+        raise dg.Failure("\n".join(filter(None, [*broken, left])))
+
+
+# --- release --------------------------------------------------------------------------------------------------------
+
+
+def release_asset(config: ProjectConfig, description: Description, names: Names) -> dg.AssetsDefinition | None:
+    """The release; None where nothing would be in it."""
+    graph = description.graph
+    below = {id for released in description.released for id in _sources_of(graph, graph.nodes[released])}
+    if not description.released:
+        return None
+
+    @dg.asset(
+        key=names.release,
+        deps=sorted({names.nodes[id] for id in below}),
+        group_name=names.project,
+        kinds={"duckdb"},
+        description=f"What readers see of {config.name}: complete, checked, and numbered.",
+        required_resource_keys={RESOURCE},
+        pool=names.project,
+        metadata={"smoll/current": dg.MetadataValue.path(str(config.root / ".smoll/releases/current"))},
+    )
+    def release(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        """Publish what the warehouse holds, if every check allows it."""
+        session: Session = context.resources.smoll
+
+        def work(run: Run) -> None:
+            dbt = session.dbt()
+            assert dbt is not None
+            run.publish(dbt, released_nodes(run.config, dbt))
+
+        session.step(work)
+        outcome = session.run.release
+        if outcome.status == "refused":
+            raise dg.Failure("The release is refused.\n" + "\n".join(_refusals(outcome)))
+        return dg.MaterializeResult(
+            asset_key=names.release,
+            metadata=release_facts(config, outcome, session.run.number),
+            data_version=dg.DataVersion(str(outcome.number)) if outcome.number is not None else None,
+        )
+
+    return release
+
+
+def _sources_of(graph: Graph, node: GraphNode) -> set[str]:
+    return {node.id} if _is_known(node) else _upstream(graph, node)
+
+
+def _refusals(outcome: ReleaseOutcome) -> Iterator[str]:
+    for refusal in outcome.refusals:
+        yield f"{refusal.subject} {refusal.reason}" + (f" ({refusal.remedy})" if refusal.remedy else "")
+
+
+def release_facts(config: ProjectConfig, outcome: ReleaseOutcome, run: int) -> Facts:
+    """What is known of a release, for its metadata."""
+    folder = config.root / outcome.path if outcome.path else None
+    tables = dg.MetadataValue.md("\n".join(f"- `{name}`" for name in outcome.tables))
+    return {
+        "smoll/run": run,
+        "smoll/release": outcome.number if outcome.number is not None else "none",
+        "smoll/status": outcome.status,
+        **({"smoll/tables": tables} if outcome.tables else {}),
+        **({"smoll/folder": dg.MetadataValue.path(str(folder))} if folder else {}),
+        **({"smoll/message": outcome.message} if outcome.message else {}),
+    }
+
+
+def exposure_specs(description: Description, names: Names) -> list[dg.AssetSpec]:
+    """Dbt's exposures: dashboards and whatever else is made of the tables."""
+    return [
+        dg.AssetSpec(
+            exposure_key(exposure),
+            deps=sorted(
+                {
+                    names.release if id in description.released else names.nodes[id]
+                    for id in exposure.parents
+                    if id in names.nodes
+                }
+            ),
+            description=exposure.description or exposure.title or None,
+            group_name="exposures",
+            kinds={exposure.kind},
+            owners=owners_of(exposure.owners),
+            tags=tags_of(exposure.tags),
+            metadata={"smoll/url": dg.MetadataValue.url(exposure.url)} if exposure.url else {},
+        )
+        for exposure in description.graph.exposures
+    ]

@@ -1,0 +1,73 @@
+"""The definitions of a project: assets, checks, jobs, schedules and sensors, from its configuration alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+
+from smoll.dagster.assets import WAREHOUSE, build_assets, exposure_specs, load_assets, release_asset
+from smoll.dagster.history import history_sensor
+from smoll.dagster.names import find_names
+from smoll.dagster.own import load_own, tables_of
+from smoll.dagster.session import RESOURCE, session_resource
+from smoll.dagster.triggers import everything, triggers
+from smoll.dagster.warehouse_io import WarehouseIOManager
+from smoll.describe import describe
+from smoll.errors import SmollError
+from smoll.project import ProjectConfig, find_root, load_config
+
+
+def definitions(path: str | Path) -> dg.Definitions:
+    """All of a project, for Dagster.
+
+    Parameters
+    ----------
+    path
+        The project's folder, or any file in it, such as ``__file__`` of its ``definitions.py``.
+
+    Returns
+    -------
+    dagster.Definitions
+        Merge it with your own by ``dagster.Definitions.merge``. Its executor runs the steps in one process, as the
+        warehouse has one owner.
+
+    Raises
+    ------
+    dagster.DagsterInvalidDefinitionError
+        The project's files are wrong, a source that must be asked cannot be reached, or dbt cannot parse its project.
+    """
+    try:
+        start = Path(path).resolve()
+        config = load_config(find_root(start if start.is_dir() else start.parent))
+        return _define(config)
+    except SmollError as error:
+        raise dg.DagsterInvalidDefinitionError("\n".join(filter(None, [str(error), error.hint]))) from None
+
+
+def _define(config: ProjectConfig) -> dg.Definitions:
+    description = describe(config)
+    own = load_own(config.root)
+    names = find_names(config.name, description, tables_of(own))
+    build, others = build_assets(config, description, names)
+    steps = [load_assets(config, description, names), build, release_asset(config, description, names)]
+    assets = [asset for asset in steps if asset is not None]
+    written = {key for asset in own.assets or () for key in _keys(asset)}
+    jobs, schedules, sensors = triggers(config, description, names, written)
+    project = dg.Definitions(
+        assets=[*assets, *exposure_specs(description, names), *(one for one in others if one.key not in written)],
+        jobs=[everything(config, assets, names, written), *jobs],
+        schedules=schedules,
+        sensors=[*sensors, history_sensor(config, description, names)],
+        resources={RESOURCE: session_resource(config), WAREHOUSE: WarehouseIOManager(names.tables)},
+        executor=dg.in_process_executor,
+    )
+    return dg.Definitions.merge(project, own)
+
+
+def _keys(asset: object) -> Iterator[dg.AssetKey]:
+    if isinstance(asset, dg.AssetsDefinition):
+        yield from asset.keys
+    elif isinstance(asset, dg.AssetSpec):
+        yield asset.key

@@ -1,0 +1,177 @@
+"""The project, held for the length of a Dagster run: one lock, one number in the ledger, one log.
+
+With Dagster's in-process executor the resource is made once for a run, and so is the run in smoll's ledger. With an
+executor that gives each step a process of its own, each step is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from smoll.errors import SmollError
+from smoll.events import (
+    CheckFinished,
+    Event,
+    LockWaiting,
+    Message,
+    NodeFinished,
+    Recovered,
+    ReleaseFinished,
+    RunStarted,
+    StreamFinished,
+)
+from smoll.project import ProjectConfig
+from smoll.run import Run, open_run
+from smoll.warehouse import open_warehouse
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from smoll.load import Job
+    from smoll.transform import Dbt
+
+RESOURCE = "smoll"
+"""The resource that holds the project."""
+ORIGIN = "dagster:"
+
+
+@dataclass
+class Session:
+    """A run of smoll inside of one of Dagster's.
+
+    The warehouse has one owner at a time in a process, too: `warehouse` keeps it open for assets that read from it
+    lazily, `release_warehouse` gives it back.
+    """
+
+    run: Run
+    _jobs: list[Job] | None = None
+    _dbt: Dbt | None = None
+    _parsed: bool = False
+    _open: ExitStack = field(default_factory=ExitStack)
+    _connection: DuckDBPyConnection | None = None
+
+    def jobs(self, warehouse: DuckDBPyConnection) -> list[Job]:
+        """The streams of every source; asked for once."""
+        if self._jobs is None:
+            self._jobs = self.run.find_jobs(warehouse)
+        return self._jobs
+
+    def dbt(self) -> Dbt | None:
+        """The dbt project, parsed once; None where there is none."""
+        if not self._parsed:
+            if self._jobs is None:
+                with open_warehouse(self.run.layout.warehouse, self.run.settings) as warehouse:
+                    self.jobs(warehouse)
+            self._dbt, self._parsed = self.run.parse(self._jobs or ()), True
+        return self._dbt
+
+    def warehouse(self) -> DuckDBPyConnection:
+        """The open warehouse, until it is given back."""
+        if self._connection is None:
+            opened = open_warehouse(self.run.layout.warehouse, self.run.settings)
+            self._connection = self._open.enter_context(opened)
+        return self._connection
+
+    def release_warehouse(self) -> None:
+        """Close the warehouse. What was read lazily from it cannot be read any more."""
+        self._open.close()
+        self._connection = None
+
+    def step(self, work: Callable[[Run], None]) -> None:
+        """Do a step of the run.
+
+        Raises
+        ------
+        dagster.DagsterExecutionInterruptedError
+            Somebody ended the run.
+        dagster.Failure
+            It failed as a whole; a stream, model or check that failed is in the run.
+        """
+        self.release_warehouse()
+        self.run.attempt(work, take_over=True)
+        error = self.run.error
+        if self.run.status == "interrupted":
+            raise dg.DagsterExecutionInterruptedError from error
+        if isinstance(error, SmollError):
+            redact = self.run.config.redact
+            hint = f"\n{redact(error.hint)}" if error.hint else ""
+            raise dg.Failure(redact(error.message) + hint) from None
+
+
+def session_resource(config: ProjectConfig) -> dg.ResourceDefinition:
+    """The resource that takes the project's lock, and waits for it where another run has it."""
+
+    @dg.resource(description=f"Holds the smoll project {config.name} while something runs in it.")
+    def smoll(context: dg.InitResourceContext) -> Iterator[Session]:
+        with hold_project(config, context.run_id or "", _name_of(context.run), _tell(context.log)) as session:
+            yield session
+
+    return smoll
+
+
+@contextmanager
+def hold_project(config: ProjectConfig, run_id: str, what: str, tell: Callable[[Event], None]) -> Iterator[Session]:
+    """Hold the project. Raises `dagster.Failure` where that is not possible."""
+    command = f"Dagster run {run_id[:8]}{f' ({what})' if what else ''}"
+    try:
+        with open_run(config, command, command, wait=True, on_event=tell, origin=ORIGIN + run_id) as run:
+            session = Session(run)
+            try:
+                yield session
+            finally:
+                session.release_warehouse()
+    except SmollError as error:
+        raise dg.Failure(config.redact(f"{error.message}\n{error.hint}")) from None
+
+
+def _name_of(run: dg.DagsterRun | None) -> str:
+    """The job, or for what is chosen in the UI the number of assets."""
+    if run is None:
+        return ""
+    if not run.job_name.startswith("__"):
+        return run.job_name
+    chosen = len(run.asset_selection or ())
+    return f"{chosen} asset{'' if chosen == 1 else 's'}" if chosen else ""
+
+
+def _tell(log: Any) -> Callable[[Event], None]:
+    """Put what a person should read into the run's log in Dagster."""
+
+    def tell(event: Event) -> None:
+        text, level = _words(event)
+        if text:
+            getattr(log, level)(text)
+
+    return tell
+
+
+def _words(event: Event) -> tuple[str, str]:
+    """What to say of an event, and how loudly; "" for nothing."""
+    if isinstance(event, LockWaiting):
+        return f"Waiting for the project: {event.holder}", "warning"
+    if isinstance(event, RunStarted):
+        return f"This is run {event.run} of the project.", "info"
+    if isinstance(event, (Recovered, Message)):
+        text = event.message if isinstance(event, Recovered) else event.text
+        return text, "warning" if isinstance(event, Recovered) or event.level == "warning" else "info"
+    if isinstance(event, StreamFinished):
+        stream = event.result
+        if stream.status == "failed":
+            return f"{stream.ref} failed: {stream.error}", "error"
+        notes = "".join(f"; {note}" for note in stream.notes)
+        return f"{stream.ref}: {stream.status}, {stream.rows:,} rows in {stream.seconds:.1f} s{notes}", "info"
+    if isinstance(event, NodeFinished):
+        node = event.result
+        said = f": {node.message}" if node.message else ""
+        return f"{node.name}: {node.status} in {node.seconds:.1f} s{said}", "error" if said else "info"
+    if isinstance(event, CheckFinished) and event.result.status not in ("pass", "skipped"):
+        check = event.result
+        return f"{check.name}: {check.status}: {check.message}", "warning" if check.status == "warn" else "error"
+    if isinstance(event, ReleaseFinished) and event.outcome.number is not None:
+        return f"Release {event.outcome.number}: {event.outcome.status}", "info"
+    return "", "info"
