@@ -90,6 +90,7 @@ def update(view: View, event: Event) -> None:
         case RunStarted(run, _):
             view.title = f"Run {run}"
         case StreamStarted(ref):
+            view.paces.pop(ref, None)  # it may have failed before
             view.loading[ref] = StreamProgress(ref, rows=None, fraction=None, seconds=0.0)
         case StreamProgress(ref):
             view.loading[ref] = event

@@ -52,6 +52,9 @@ def plain(write: Callable[[str], None]) -> Listener:
     paces: dict[StreamRef, Pace] = {}
 
     def listen(event: Event) -> None:
+        if isinstance(event, StreamStarted):  # it may have failed before
+            last_line_at.pop(event.ref, None)
+            paces.pop(event.ref, None)
         if isinstance(event, StreamProgress):
             pace = paces[event.ref] = follow(paces.get(event.ref, Pace()), event)
             if event.seconds - last_line_at.get(event.ref, 0.0) < _SECONDS_BETWEEN_PROGRESS_LINES:

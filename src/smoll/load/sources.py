@@ -1,6 +1,7 @@
 """Loading the selected streams of all sources: sources side by side, the streams of one source in turn.
 
-The streams of a source whose connector says so are loaded side by side, too.
+The streams of a source whose connector says so are loaded side by side, too. Those that fail are loaded again where the
+source has `retries`; one that waits for that takes nobody's place.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _MOST_SOURCES = 4
 _TICK_SECONDS = 0.2
+_LONGEST_REASON = 200
+_NOT_ALONE = "not loaded, as"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class _Loading:
     active: dict[StreamRef, _Active] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopped: threading.Event = field(default_factory=threading.Event)
+    slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_MOST_SOURCES))
 
 
 def load_sources(
@@ -93,7 +97,9 @@ def load_sources(
     emit: Listener,
     log: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Load every stream of every job, and tell of each by `StreamFinished`. One that fails does not stop the others.
+    """Load every stream of every job, and tell of each by one `StreamFinished`.
+
+    One that fails does not stop the others. Where its source has `retries`, it is loaded again, and only then told of.
 
     Parameters
     ----------
@@ -119,7 +125,7 @@ def load_sources(
             emit(Message(text))
     loading = _Loading(root, tmp, run, reload, span, before_commit, emit, log)
     pieces = [piece for job in jobs for piece in _pieces(job)]
-    with ThreadPoolExecutor(min(_MOST_SOURCES, max(len(pieces), 1)), "load") as pool, _ticking(loading):
+    with ThreadPoolExecutor(max(len(pieces), 1), "load") as pool, _ticking(loading):
         futures = [pool.submit(_load_source, loading, connection.cursor(), piece) for piece in pieces]
         try:
             wait(futures)
@@ -140,28 +146,89 @@ def _pieces(job: Job) -> list[Job]:
 
 
 def _load_source(loading: _Loading, cursor: DuckDBPyConnection, job: Job) -> None:
+    """Load the streams of a job, and those of them that fail again, as often as the source says."""
     cursor.execute("SET enable_progress_bar = true")  # feeds query_progress(); nothing is printed
     cursor.execute("SET enable_progress_bar_print = false")
-    context = LoadContext(loading.run, datetime.now(UTC).replace(tzinfo=None), job.source)
+    tries = job.source.retries.count + 1
     try:
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(job.connector.attach(job.name, job.source, loading.root, cursor))
-            except SmollError as error:  # the source as a whole cannot be reached
-                for plan in job.plans:
-                    loading.emit(StreamFinished(_failed(plan, error)))
-                return
-            extract_all = _extract_all(loading, cursor, job)
-            if extract_all:
-                for result in _load_together(loading, cursor, job, context, extract_all):
-                    loading.emit(StreamFinished(result))
-                return
-            for plan in job.plans:
-                loading.emit(StreamFinished(_load_one(loading, cursor, job, plan, context)))
+        for tried in range(1, tries + 1):
+            failed = _try(loading, cursor, job, tried)
+            if not failed or tried == tries or not _wait(loading, job, failed, tried):
+                break
+            job = _planned_again(loading, cursor, job, failed)
+        for result in failed:
+            loading.emit(StreamFinished(result))
     except Interrupted:
         return
     finally:
         cursor.close()
+
+
+def _try(loading: _Loading, cursor: DuckDBPyConnection, job: Job, tried: int) -> list[StreamResult]:
+    """Load the streams of a job. Tells of those that are committed; returns those that failed and may be tried again.
+
+    `tried` is which time it is, from 1.
+    """
+    failed = []
+    with loading.slots:
+        if loading.stopped.is_set():
+            raise Interrupted(f"{job.name}: interrupted before it began.")
+        for result in _results(loading, cursor, job):
+            told = replace(result, notes=(*result.notes, f"tried {tried} times")) if tried > 1 else result
+            if result.status == "failed" and tried <= job.source.retries.count:
+                failed.append(told)
+            else:
+                loading.emit(StreamFinished(told))
+    return failed
+
+
+def _results(loading: _Loading, cursor: DuckDBPyConnection, job: Job) -> Iterator[StreamResult]:
+    """Load the streams of a job once, and give what became of each as soon as that is known."""
+    context = LoadContext(loading.run, datetime.now(UTC).replace(tzinfo=None), job.source)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(job.connector.attach(job.name, job.source, loading.root, cursor))
+        except SmollError as error:  # the source as a whole cannot be reached
+            yield from (_failed(plan, error) for plan in job.plans)
+            return
+        extract_all = _extract_all(loading, cursor, job)
+        if extract_all:
+            yield from _load_together(loading, cursor, job, context, extract_all)
+            return
+        for plan in job.plans:
+            yield _load_one(loading, cursor, job, plan, context)
+
+
+def _wait(loading: _Loading, job: Job, failed: Sequence[StreamResult], tried: int) -> bool:
+    """Say what failed, and wait until it is time to try again. False where the run was interrupted meanwhile."""
+    retries = job.source.retries
+    seconds = retries.seconds_after(tried)
+    first = next((result for result in failed if not result.error.startswith(_NOT_ALONE)), failed[0])
+    what = str(first.ref) if len(failed) == 1 else job.name
+    reason = _short(first.error.removeprefix(f"{first.ref}: ").removeprefix(f"{job.name}: "))
+    pause = f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
+    text = f"{what}: failed ({reason}); trying again in {pause} ({tried} of {retries.count})"
+    loading.emit(Message(text, "warning"))
+    return not loading.stopped.wait(seconds)
+
+
+def _short(error: str) -> str:
+    line = error.splitlines()[0].rstrip(".")
+    return line if len(line) <= _LONGEST_REASON else f"{line[: _LONGEST_REASON - 3]}..."
+
+
+def _planned_again(loading: _Loading, cursor: DuckDBPyConnection, job: Job, failed: Sequence[StreamResult]) -> Job:
+    """The streams that failed, planned anew: of a source that was away, keys and catalog were not known."""
+    again = {result.ref for result in failed}
+    plans = [plan for plan in job.plans if plan.ref in again]
+    try:
+        names = [plan.ref.stream for plan in plans]
+        now = {plan.ref: plan for plan in job.connector.discover(job.name, job.source, loading.root, cursor, names)}
+    except SmollError:  # still away: loading says so
+        now = {}
+    found = [now.get(plan.ref, plan) for plan in plans]
+    same = [new if new.table == plan.table else plan for plan, new in zip(plans, found, strict=True)]
+    return replace(job, plans=tuple(same))
 
 
 def _extract_all(loading: _Loading, cursor: DuckDBPyConnection, job: Job) -> ExtractAll | None:
@@ -223,7 +290,7 @@ def _failed_together(job: Job, error: SmollError) -> list[StreamResult]:
     failed = next((plan for plan in job.plans if _is_of(plan, error)), None)
     if failed is None:
         return [_failed(plan, error) for plan in job.plans]
-    other = LoadError(f"not loaded, as {failed.ref} failed, and they are loaded together or not at all.")
+    other = LoadError(f"{_NOT_ALONE} {failed.ref} failed, and they are loaded together or not at all.")
     return [_failed(plan, error if plan is failed else other) for plan in job.plans]
 
 

@@ -5,9 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from smoll.project.fields import Amount, Flag, Lag, Name, Names, Rows, Section, Table, Text, complaint
+from smoll.project.fields import (
+    Amount,
+    Duration,
+    Flag,
+    Lag,
+    Name,
+    Names,
+    Rows,
+    Section,
+    ShortForm,
+    Table,
+    Text,
+    complaint,
+    seconds_of,
+)
 
 Mode = Literal["replace", "append", "merge", "scd2"]
 KEYED = ("merge", "scd2")
@@ -188,6 +202,34 @@ class CursorStream(Stream):
     )
 
 
+class Retries(Section):
+    """How often the streams of a source that failed are loaded again, in one run. Short form: only the number."""
+
+    LONGEST_SECONDS: ClassVar[int] = 600
+
+    count: int = Field(
+        ge=0,
+        description="How often it is tried again.",
+        examples=[3],
+    )
+    delay: Duration = Field(
+        default="10 seconds",
+        description="How long to wait before the first time. Each wait is twice as long as the one before, up to 10 "
+        "minutes.",
+        examples=["1 minute"],
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, data: Any) -> Any:
+        return {"count": data} if isinstance(data, str) else data
+
+    def seconds_after(self, tried: int) -> int:
+        """How long to wait once it was tried so often, and failed."""
+        first = seconds_of(self.delay)
+        return min(first << (tried - 1), max(first, self.LONGEST_SECONDS))
+
+
 class SourceBase(Section):
     """What sources of every kind have in common."""
 
@@ -202,6 +244,13 @@ class SourceBase(Section):
         description="`keep`: names of columns and tables stay as the source has them. "
         "`snake_case`: `Order ID` becomes `order_id`.",
         examples=["snake_case"],
+    )
+    retries: Annotated[Retries, ShortForm({"type": "integer", "minimum": 0})] = Field(
+        default=Retries(count=0),
+        json_schema_extra={"default": 0},
+        description="How often streams that failed are loaded again in the same run, while the others go on: a number, "
+        "or that and the first wait.",
+        examples=[3, {"count": 5, "delay": "1 minute"}],
     )
     was: Name | None = Field(
         default=None,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from smoll.project.common import Metadata
+from smoll.project.common import Metadata, Retries
 from smoll.project.config import ProjectConfig
 from smoll.project.schema import VARIABLE, project_schema
 from smoll.project.shape import Model, fields_of, kind_of, models_in
@@ -100,8 +100,8 @@ def _sections(path: str, kind: str, model: Model, seen: list[Model]) -> Iterator
     for key, field in fields_of(model).items():
         name = ".<name>" if "Mapping" in str(field.annotation) else ""
         for inner in models_in(field.annotation):
-            # Metadata is met below every kind, and described once.
-            inner_kind = "" if inner is Metadata else kind
+            # These are met below every kind, and described once.
+            inner_kind = "" if inner in (Metadata, Retries) else kind
             yield from _sections(f"{path}.{key}{name}".lstrip("."), inner_kind, inner, seen)
 
 
