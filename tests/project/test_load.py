@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ sources:
       "*": {}
       rental: {mode: merge, key: rental_id, cursor: last_update}
       payment:
-      visit: {mode: append, cursor: id}
+      visit: {mode: append, cursor: id, daily_from: "2013-01-01"}
   lite: {kind: sql, url: "sqlite:///a.db", streams: [a, b]}
 transform: dbt
 release: {select: "path:models/marts", keep: 3}
@@ -92,6 +93,7 @@ def test_every_key(tmp_path: Path) -> None:
     assert (shop.schema_name, shop.source_schema) == ("shop", "sales")
     assert list(shop.streams) == ["*", "rental", "payment", "visit"]
     assert (shop.streams["payment"].mode, shop.streams["payment"].key) == ("replace", ())
+    assert shop.streams["visit"].daily_from == date(2013, 1, 1)
     lite = config.sources["lite"]
     assert isinstance(lite, SqlSource)
     assert list(lite.streams) == ["a", "b"]

@@ -122,6 +122,11 @@ def test_file(tmp_path: Path, text: str | bytes, expected: str) -> None:
         ("{path: a, columns: [x]}", "expected a mapping (key: value), got a list"),
         ("{path: a, columns: {x: }}", "expected text, got nothing"),
         ("{path: a, where: x}", "unknown key 'where'"),
+        ("{path: a, mode: merge, key: b, daily_from: 2024-01-01}", "daily_from is for URLs with {cursor}"),
+        (
+            "{path: 'http://h/?{cursor}', start: 0, cursor: b, mode: append, daily_from: 2024-01-01}",
+            "daily_from needs a cursor of dates or times, and 0 is a number",
+        ),
     ],
 )
 def test_file_stream(tmp_path: Path, stream: str, expected: str) -> None:
@@ -146,6 +151,14 @@ def test_file_stream(tmp_path: Path, stream: str, expected: str) -> None:
         ("url: 'sqlite:///a.db', streams: {a: {mode: append}}", "mode append needs a cursor"),
         ("url: 'sqlite:///a.db', streams: {a: {cursor: b}}", "cursor is not used with mode replace"),
         ("url: 'sqlite:///a.db', streams: {a: {mode: merge, query: SELECT 1}}", "mode merge of a query needs a key"),
+        ("url: 'sqlite:///a.db', streams: {a: {mode: append, cursor: b, daily_from: 2024-1-1}}", "expected a day, got"),
+        ("url: 'sqlite:///a.db', streams: {a: {mode: append, cursor: b, daily_from: 2023-02-29}}", "expected a day"),
+        ("url: 'sqlite:///a.db', streams: {a: {mode: merge, daily_from: 2024-01-01}}", "daily_from needs a cursor"),
+        (
+            "url: 'sqlite:///a.db', streams: {a: {mode: scd2, key: b, cursor: c, daily_from: 2024-01-01}}",
+            "daily_from is not used with mode scd2",
+        ),
+        ("url: 'sqlite:///a.db', streams: {a: {daily_from: 2024-01-01}}", "daily_from is not used with mode replace"),
         ("url: 'sqlite:///a.db', streams: {'*': {table: b}}", 'table cannot be set for "*"'),
         ("url: 'sqlite:///a.db', streams: [a], schema: PG_catalog", "the schema 'PG_catalog' is taken"),
         ("url: 'sqlite:///a.db', streams: [a], schema: ''", "a name cannot be empty"),
@@ -159,6 +172,24 @@ def test_sql_source(tmp_path: Path, spec: str, expected: str) -> None:
     found = problems(tmp_path, f"name: x\nsources:\n  a: {{kind: sql, {spec}}}\n")
     assert len(found) == 1 and found[0].line == 3
     assert expected in str(found[0])
+
+
+def test_a_problem_of_a_section_stands_at_its_key(tmp_path: Path) -> None:
+    text = """\
+name: x
+sources:
+  a:
+    kind: sql
+    url: sqlite:///a.db
+    streams:
+      t:
+        mode: merge
+        key: id
+        daily_from: 2024-01-01
+"""
+    assert lines(problems(tmp_path, text)) == [
+        "smoll.yml:10:21: daily_from needs a cursor (cursor: a column of dates or times)"
+    ]
 
 
 def test_star_is_for_databases(tmp_path: Path) -> None:

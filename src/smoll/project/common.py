@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from smoll.project.fields import (
     Amount,
+    Day,
     Duration,
     Flag,
     Lag,
@@ -200,6 +201,25 @@ class CursorStream(Stream):
         "A length of time, or a number for a cursor of numbers. No row is doubled.",
         examples=["2 days", 1000],
     )
+    daily_from: Day | None = Field(
+        default=None,
+        description="Offers each day since then as a partition in Dagster, so that days can be loaded again (a "
+        "backfill). Needs a `cursor` of dates or times, and `mode: append` or `merge`. A day is one of UTC.",
+        examples=["2013-01-01"],
+    )
+
+    @model_validator(mode="after")
+    def _days_need_a_cursor(self) -> Self:
+        why = self._without_days() if self.daily_from else None
+        if why:
+            raise complaint(f"daily_from {why[0]}", why[1], key="daily_from")
+        return self
+
+    def _without_days(self) -> tuple[str, str] | None:
+        """Why single days of the stream cannot be loaded, and what to do; None where they can."""
+        if self.mode not in ("append", "merge"):
+            return f"is not used with mode {self.mode}, which reads all rows each time", "set mode: append or merge"
+        return None
 
 
 class Retries(Section):

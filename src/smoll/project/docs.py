@@ -124,6 +124,8 @@ def _type(schema: dict[str, Any]) -> str:
         return " or ".join(dict.fromkeys(parts))
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    if schema.get("format") == "date":
+        return "day"
     if "pattern" in schema:
         return "length of time" if "second" in schema["pattern"] else "size"
     if schema.get("type") == "array":

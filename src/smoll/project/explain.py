@@ -36,7 +36,10 @@ def explain(error: ValidationError, document: Document) -> Iterator[Problem]:
     for each in error.errors(include_url=False):
         details: dict[str, Any] = {"ctx": {}, **each}
         mark = document.key_mark if _is_about_key(details) else document.value_mark
-        yield Problem(document.file, *mark(_path(details["loc"])), *_words(details))
+        path = _path(details["loc"])
+        if details["type"] == "smoll" and details["ctx"]["key"]:
+            path = (*path, details["ctx"]["key"])
+        yield Problem(document.file, *mark(path), *_words(details))
 
 
 def _path(loc: tuple[str | int, ...]) -> KeyPath:

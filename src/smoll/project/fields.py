@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
@@ -31,9 +33,12 @@ _SCALAR = {"type": ["string", "number", "boolean", "null"]}
 TEXT_OR_TEXTS: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "array", "items": _SCALAR}]}
 
 
-def complaint(message: str, hint: str = "") -> PydanticCustomError:
-    """Make the exception that a validator raises; `message` and `hint` reach the user as they are."""
-    return PydanticCustomError("smoll", "{message}", {"message": message, "hint": hint})
+def complaint(message: str, hint: str = "", key: str = "") -> PydanticCustomError:
+    """Make the exception that a validator raises; `message` and `hint` reach the user as they are.
+
+    A validator of a whole section says by `key` which of its keys it is about.
+    """
+    return PydanticCustomError("smoll", "{message}", {"message": message, "hint": hint, "key": key})
 
 
 class Section(BaseModel):
@@ -167,6 +172,13 @@ def seconds_of(duration: str) -> int:
     return int(number) * _SECONDS[unit]
 
 
+def _as_day(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value.strip(), re.ASCII):
+        with suppress(ValueError):
+            return date.fromisoformat(value.strip())
+    raise complaint("expected a day" + but_got(value), "year, month and day, for example 2024-01-31")
+
+
 _NULL = re.compile("~|null|Null|NULL|")
 _TRUTH = re.compile("(true|True|TRUE)|false|False|FALSE")
 _WHOLE = re.compile("[-+]?[0-9]{1,4000}")
@@ -236,6 +248,13 @@ Lag = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+ *[a-z]*$"}]}),
 ]
 """A length of time (``2 days``) or, for a cursor of numbers, a number."""
+
+Day = Annotated[
+    date,
+    BeforeValidator(_as_day),
+    WithJsonSchema({"type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}),
+]
+"""A day: ``2024-01-31``."""
 
 Duration = Annotated[
     str,

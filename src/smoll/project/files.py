@@ -153,6 +153,13 @@ class FileStream(CursorStream):
         """Whether the paths are templates that the cursor's highest value is filled in."""
         return any(CURSOR in path for path in self.path)
 
+    def _without_days(self) -> tuple[str, str] | None:
+        if not self.by_cursor:
+            return f"is for URLs with {CURSOR}: files are known by name, size and time", "remove daily_from"
+        if self.start and re.fullmatch(r"-?[0-9.]+", self.start):
+            return f"needs a cursor of dates or times, and {self.start} is a number", "remove daily_from"
+        return super()._without_days()
+
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, data: Any) -> Any:

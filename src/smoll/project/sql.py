@@ -92,6 +92,10 @@ class SqlStream(CursorStream):
             raise complaint("lag needs a cursor", "cursor: a column whose value only grows; or remove lag")
         return cursor
 
+    def _without_days(self) -> tuple[str, str] | None:
+        needs = ("needs a cursor", "cursor: a column of dates or times") if self.cursor is None else None
+        return super()._without_days() or needs
+
 
 def _check_url(url: SecretStr) -> SecretStr:
     text = url.get_secret_value()
