@@ -76,10 +76,13 @@ def describe(config: ProjectConfig) -> Description:
     path = _path(config)
     key = _key(config)
     known = _read(path, key)
-    if known is None:
+    if known is None and "dbt" not in sys.modules:
         _ask_elsewhere(config)
         known = _read(path, key)
-    return known if known is not None else describe_now(config)  # it changes while we look
+    if known is None:  # dbt is here already, or the project changes while we look
+        known = describe_now(config)
+        _write(path, key, known)
+    return known
 
 
 def describe_now(config: ProjectConfig) -> Description:

@@ -1,5 +1,6 @@
 """The three steps of a run as Dagster's assets: load, subsettable by stream; build, by model and check; release."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from smoll.warehouse import columns_of, open_warehouse
 
 WAREHOUSE = "warehouse"
 """The IO manager by which an asset of the user's own takes a stream or a model as its input."""
+_NO_NAME = re.compile(r"[^A-Za-z0-9_]")
 Facts = Mapping[str, Any]
 
 
@@ -236,7 +238,8 @@ def _check_specs(description: Description, names: Names) -> Iterator[tuple[dg.As
         if primary is None or primary not in names.nodes:
             continue
         key = names.nodes[primary]
-        name = slug(check.name) if (key, slug(check.name)) not in taken else slug(f"{check.name}_{check.id[-10:]}")
+        name = _NO_NAME.sub("_", check.name)
+        name = name if (key, name) not in taken else _NO_NAME.sub("_", check.id)
         taken.add((key, name))
         more = {names.nodes[id] for id in check.parents if id in names.nodes and _is_known(graph.nodes[id])} - {key}
         yield (
