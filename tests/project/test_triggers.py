@@ -135,6 +135,13 @@ def test_a_schedule_and_a_sensor_of_one_name(tmp_path: Path) -> None:
     ]
 
 
+def test_the_job_of_the_whole_project_is_taken(tmp_path: Path) -> None:
+    text = "name: my shop.\nschedules: {my_shop: 0 3 * * *}\n"
+    assert lines(problems(tmp_path, text)) == [
+        "smoll.yml:2:13: 'my_shop' is the job that runs all of the project (rename it)"
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

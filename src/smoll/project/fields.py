@@ -154,7 +154,7 @@ def _as_lag(value: Any) -> Any:
     return f"{found[1]} {found[2]}s" if found[2] else found[1]
 
 
-_SECONDS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400, "weeks": 604800}
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 
 
 def _as_duration(value: Any) -> Any:
@@ -163,13 +163,13 @@ def _as_duration(value: Any) -> Any:
     found = _LAG.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:
         raise complaint("expected a length of time" + but_got(value), "for example 30 seconds, 5 minutes or 2 hours")
-    return f"{found[1]} {found[2]}s"
+    return f"{found[1]} {found[2]}{'' if found[1] == '1' else 's'}"
 
 
 def seconds_of(duration: str) -> int:
     """Return a `Duration` in seconds."""
     number, unit = duration.split()
-    return int(number) * _SECONDS[unit]
+    return int(number) * _SECONDS[unit.removesuffix("s")]
 
 
 def _as_day(value: Any) -> Any:

@@ -27,6 +27,11 @@ _NOT_FOR_JOBS = {
 """Names that Dagster refuses (dagster 1.13, ``_core/definitions/utils.py``)."""
 
 
+def job_of(project: str) -> str:
+    """The name of the job that runs all of a project: its name in letters, digits and underscores."""
+    return re.sub(r"\W+", "_", project, flags=re.ASCII).strip("_") or "_"
+
+
 def check_job_name(name: str) -> str:
     """Refuse what cannot name a job of Dagster, which every schedule and sensor becomes."""
     if not re.fullmatch(r"[A-Za-z0-9_]+", name):
@@ -97,6 +102,11 @@ class Trigger(Section):
         examples=[2],
     )
 
+    @property
+    def selection(self) -> str:
+        """What is run, in dbt's selection syntax; empty for everything."""
+        return self.select or ""
+
 
 class Schedule(Trigger):
     """When the project runs by itself. Short form: only the line of cron."""
@@ -155,7 +165,7 @@ class Sensor(Trigger):
 
     @property
     def selection(self) -> str:
-        """What is run, in dbt's selection syntax; empty for everything."""
+        """What is run, in dbt's selection syntax; empty for everything. dbt may know the source by another name."""
         return self.select or (f"source:{self.files}+" if self.files else "")
 
     def release_root(self, root: Path) -> Path | None:
@@ -203,6 +213,11 @@ def trigger_problems(data: Any, document: Document) -> Iterator[Problem]:
                 f"the schedule on line {line} is named {name!r}, too",
                 "both become jobs: rename one",
             )
+    job = job_of(data["name"]) if isinstance(data, dict) and isinstance(data.get("name"), str) else ""
+    for section, names in (("schedules", schedules), ("sensors", sensors)):
+        if job in names:
+            mark = document.key_mark((section, job))
+            yield Problem(document.file, *mark, f"{job!r} is the job that runs all of the project", "rename it")
     for name, spec in sensors.items():
         source = spec.get("files") if isinstance(spec, dict) else None
         if isinstance(source, str) and source.strip():

@@ -123,8 +123,7 @@ class ProgramBase(SourceBase):
         examples=["state.json"],
     )
     timeout: Duration = Field(
-        default="1 hours",
-        json_schema_extra={"default": "1 hour"},
+        default="1 hour",
         description="How long the connector may stay silent before it counts as hanging and is stopped.",
         examples=["10 minutes"],
     )
