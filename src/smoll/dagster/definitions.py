@@ -54,10 +54,11 @@ def _define(config: ProjectConfig) -> dg.Definitions:
     steps = [load_assets(config, description, names), build, release_asset(config, description, names)]
     assets = [asset for asset in steps if asset is not None]
     written = {key for asset in own.assets or () for key in _keys(asset)}
-    jobs, schedules, sensors = triggers(config, description, names, written)
+    every = written | {key for asset in assets for key in asset.keys}
+    jobs, schedules, sensors = triggers(config, description, names, every)
     project = dg.Definitions(
         assets=[*assets, *exposure_specs(description, names), *(one for one in others if one.key not in written)],
-        jobs=[everything(config, assets, names, written), *jobs],
+        jobs=[everything(config, names, every), *jobs],
         schedules=schedules,
         sensors=[*sensors, history_sensor(config, description, names)],
         resources={RESOURCE: session_resource(config), WAREHOUSE: WarehouseIOManager(names.tables)},

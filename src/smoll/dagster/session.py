@@ -7,7 +7,7 @@ executor that gives each step a process of its own, each step is one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -42,18 +42,40 @@ ORIGIN = "dagster:"
 
 @dataclass
 class Session:
-    """A run of smoll inside of one of Dagster's.
+    """A run of smoll inside of one of Dagster's. It begins with the first step that asks for it.
 
     The warehouse has one owner at a time in a process, too: `warehouse` keeps it open for assets that read from it
     lazily, `release_warehouse` gives it back.
     """
 
-    run: Run
+    config: ProjectConfig
+    run_id: str
+    what: str
+    tell: Callable[[Event], None]
+    _run: Run | None = None
     _jobs: list[Job] | None = None
     _dbt: Dbt | None = None
     _parsed: bool = False
+    _held: ExitStack = field(default_factory=ExitStack)
     _open: ExitStack = field(default_factory=ExitStack)
     _connection: DuckDBPyConnection | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run of smoll: from now on the project's lock is held. Raises `dagster.Failure` where that cannot be."""
+        if self._run is None:
+            command = f"Dagster run {self.run_id[:8]}{f' ({self.what})' if self.what else ''}"
+            opened = open_run(self.config, command, command, wait=True, on_event=self.tell, origin=ORIGIN + self.run_id)
+            try:
+                self._run = self._held.enter_context(opened)
+            except SmollError as error:
+                raise failure(self.config, error) from None
+        return self._run
+
+    def close(self) -> None:
+        """End the run of smoll, and give the project back."""
+        self.release_warehouse()
+        self._held.close()
 
     def jobs(self, warehouse: DuckDBPyConnection) -> list[Job]:
         """The streams of every source; asked for once."""
@@ -98,9 +120,12 @@ class Session:
         if self.run.status == "interrupted":
             raise dg.DagsterExecutionInterruptedError from error
         if isinstance(error, SmollError):
-            redact = self.run.config.redact
-            hint = f"\n{redact(error.hint)}" if error.hint else ""
-            raise dg.Failure(redact(error.message) + hint) from None
+            raise failure(self.config, error) from None
+
+
+def failure(config: ProjectConfig, error: SmollError) -> dg.Failure:
+    """An error as Dagster shows it, with what to do and without a secret."""
+    return dg.Failure(config.redact("\n".join(filter(None, [error.message, error.hint]))))
 
 
 def session_resource(config: ProjectConfig) -> dg.ResourceDefinition:
@@ -108,25 +133,13 @@ def session_resource(config: ProjectConfig) -> dg.ResourceDefinition:
 
     @dg.resource(description=f"Holds the smoll project {config.name} while something runs in it.")
     def smoll(context: dg.InitResourceContext) -> Iterator[Session]:
-        with hold_project(config, context.run_id or "", _name_of(context.run), _tell(context.log)) as session:
+        session = Session(config, context.run_id or "", _name_of(context.run), _tell(context.log))
+        try:
             yield session
+        finally:
+            session.close()
 
     return smoll
-
-
-@contextmanager
-def hold_project(config: ProjectConfig, run_id: str, what: str, tell: Callable[[Event], None]) -> Iterator[Session]:
-    """Hold the project. Raises `dagster.Failure` where that is not possible."""
-    command = f"Dagster run {run_id[:8]}{f' ({what})' if what else ''}"
-    try:
-        with open_run(config, command, command, wait=True, on_event=tell, origin=ORIGIN + run_id) as run:
-            session = Session(run)
-            try:
-                yield session
-            finally:
-                session.release_warehouse()
-    except SmollError as error:
-        raise dg.Failure(config.redact(f"{error.message}\n{error.hint}")) from None
 
 
 def _name_of(run: dg.DagsterRun | None) -> str:

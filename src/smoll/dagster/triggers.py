@@ -1,6 +1,6 @@
 """What makes a project run by itself in Dagster: schedules, and sensors of files and of other projects' releases."""
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Set
 from pathlib import Path
 
 import dagster as dg
@@ -19,11 +19,8 @@ _Looks = Callable[[str | None], tuple[str | None, str]]
 """Given what was seen the last time, says what is seen now, and why it is nothing to run for ("" where it is)."""
 
 
-def everything(
-    config: ProjectConfig, assets: Sequence[dg.AssetsDefinition], names: Names, own: Set[dg.AssetKey]
-) -> Job:
+def everything(config: ProjectConfig, names: Names, keys: Set[dg.AssetKey]) -> Job:
     """The job that runs the whole project."""
-    keys = {key for asset in assets for key in asset.keys} | own
     return dg.define_asset_job(
         names.job,
         selection=dg.AssetSelection.assets(*sorted(keys)),
@@ -38,7 +35,7 @@ def triggers(
     names: Names,
     everything: Set[dg.AssetKey],
 ) -> tuple[list[Job], list[dg.ScheduleDefinition], list[dg.SensorDefinition]]:
-    """The jobs, schedules and sensors of the project file."""
+    """The jobs, schedules and sensors of the project file. `everything` is what they run without a selection."""
     jobs, schedules, sensors = [], [], []
     for name, schedule in config.schedules.items():
         job = _job(name, schedule, description, names, everything)
@@ -128,9 +125,9 @@ def _files(config: ProjectConfig, source: str) -> _Looks:
 def _releases(root: Path) -> _Looks:
     def look(cursor: str | None) -> tuple[str | None, str]:
         number = current_release(Layout(root))
+        now = str(number or 0)
         if number is None:
-            return cursor, f"{root} has no release yet."
-        now = str(number)
+            return now, f"{root} has no release yet."
         if cursor is None:
             return now, f"Release {number} is the one to begin with."
         return (now, "") if now != cursor else (now, f"Release {number} is known already.")
