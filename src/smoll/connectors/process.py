@@ -6,7 +6,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from smoll.errors import Interrupted, LoadError
+from smoll.leash import leashed
 
 _BLOCK = 1 << 20
 """Bytes that are read at once; the pipe is made as large, so that a connector need not wait for each switch."""
@@ -28,18 +28,6 @@ _LATE_SECONDS = 2
 _TAIL_LINES, _TAIL_LENGTH = 10, 500
 _LOGGED_LINES = 10_000
 """Lines of stderr that go to the run's log; a connector that floods it must not fill the disk."""
-_LEASH = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(1)
-try:
-    os.execv(sys.argv[2], sys.argv[2:])
-except OSError as error:
-    sys.exit(f"it cannot be started: {error.strerror}")
-"""
-"""Becomes the connector, after it has asked Linux to end it with the process that started it, however that ends
-(PR_SET_PDEATHSIG). Elsewhere a connector whose reader was killed ends when it next writes."""
 _OWN_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
 
@@ -190,12 +178,11 @@ def running(
         It cannot be started.
     """
     variables = {key: value for key, value in os.environ.items() if key not in _OWN_VARIABLES}
-    leash = [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid())] if sys.platform == "linux" else []
     try:
         if not os.access(root / command[0], os.X_OK):
             raise FileNotFoundError(0, "it is not there, or may not be executed")
         process = subprocess.Popen(
-            [*leash, *command],
+            leashed(command),  # elsewhere than on Linux it ends, its reader killed, when it next writes
             cwd=root,
             env={**variables, "PYTHONUTF8": "1"},
             stdin=subprocess.DEVNULL,
