@@ -39,6 +39,8 @@ from smoll.staging import StagingResult, generate_staging
 from smoll.state.layout import Layout
 from smoll.state.ledger import open_ledger
 from smoll.state.lock import current_holder
+from smoll.up.service import Listener as UpListener
+from smoll.up.service import up
 from smoll.warehouse import connect_reader, engine_settings
 
 if TYPE_CHECKING:
@@ -371,3 +373,33 @@ class Project:
             running=current_holder(layout.lock),
             streams=streams,
         )
+
+    def up(
+        self,
+        port: int | None = None,
+        *,
+        on_event: UpListener = lambda event: None,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Run Dagster's web page and daemon until Ctrl-C or SIGTERM; restart what dies.
+
+        Parameters
+        ----------
+        port
+            Of the page, on this machine only; it must be free. Default: that of ``smoll.yml``, or the next free one.
+        on_event
+            Called with each of `smoll.up.service`'s events: ``Ready`` once, ``Started`` and ``Ended`` for each process,
+            ``Stopped`` at the end.
+        tell
+            Gets lines for people.
+
+        Raises
+        ------
+        UsageError
+            Dagster is not installed, or the port is taken.
+        LockedError
+            It runs for this project already.
+        UpError
+            A process could not be started.
+        """
+        up(self.config, port=port, on_event=on_event, tell=tell)

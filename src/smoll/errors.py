@@ -82,6 +82,10 @@ class StateError(SmollError):
     """Something under `.smoll/` is damaged, missing or not writable."""
 
 
+class UpError(SmollError):
+    """A process of `smoll up` could not be started. None of them is left."""
+
+
 class Interrupted(SmollError):
     """The user (or the system) asked the run to stop. What was committed stays."""
 

@@ -80,6 +80,11 @@ class Layout:
         return self.state / "logs"
 
     @property
+    def dagster(self) -> Path:
+        """Dagster's home: its configuration, and where it is kept in SQLite, runs and events."""
+        return self.state / "dagster"
+
+    @property
     def connectors(self) -> Path:
         """The environments of connectors, which are made anew from their locks where they are gone."""
         return self.state / "connectors"
