@@ -150,7 +150,7 @@ def _key(config: ProjectConfig) -> str:
 
     layout = Layout(config.root)
     with open_ledger(layout.ledger) as ledger:
-        known = [state.ref for state in ledger.streams()] if ledger else []
+        known = [state.ref for state in ledger.streams() if state.ref.source in config.sources] if ledger else []
     named = {StreamRef(name, stream) for name, source in config.sources.items() for stream in source.streams}
     found = sorted(str(ref) for ref in known if ref not in named)  # by "*", or with another stream
     folder = config.transform_dir

@@ -175,10 +175,10 @@ class Run:
             self.ledger.begin_load(self.number, table)
 
         def listen(event: Event) -> None:
-            self.emit(event)
             if isinstance(event, StreamFinished):
-                self.streams = (*self.streams, event.result)
-                self.ledger.finish_load(self.number, event.result)
+                self.note(event.result)
+            else:
+                self.emit(event)
 
         order = [plan.ref for job in jobs for plan in job.plans]
         try:
@@ -196,6 +196,15 @@ class Run:
             )
         finally:  # sources finish in any order
             self.streams = tuple(sorted(self.streams, key=lambda result: _place(result.ref, order)))
+
+    def note(self, result: StreamResult) -> None:
+        """Take note of a table that was written, or was not, and tell of it.
+
+        The ledger must have heard of it before the commit, by `Ledger.begin_load`.
+        """
+        self.emit(StreamFinished(result))
+        self.streams = (*self.streams, result)
+        self.ledger.finish_load(self.number, result)
 
     def build(
         self,

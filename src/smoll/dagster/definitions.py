@@ -13,7 +13,7 @@ from smoll.dagster.names import find_names
 from smoll.dagster.own import load_own, tables_of
 from smoll.dagster.session import RESOURCE, session_resource
 from smoll.dagster.triggers import everything, triggers
-from smoll.dagster.warehouse_io import WarehouseIOManager
+from smoll.dagster.warehouse_io import warehouse_io_manager
 from smoll.describe import describe
 from smoll.errors import SmollError
 from smoll.project import ProjectConfig, find_root, load_config
@@ -61,7 +61,7 @@ def _define(config: ProjectConfig) -> dg.Definitions:
         jobs=[everything(config, names, every), *jobs],
         schedules=schedules,
         sensors=[*sensors, history_sensor(config, description, names)],
-        resources={RESOURCE: session_resource(config), WAREHOUSE: WarehouseIOManager(names.tables)},
+        resources={RESOURCE: session_resource(config), WAREHOUSE: warehouse_io_manager(names.tables)},
         executor=dg.in_process_executor,
     )
     return dg.Definitions.merge(project, own)

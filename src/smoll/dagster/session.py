@@ -7,7 +7,7 @@ executor that gives each step a process of its own, each step is one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +98,10 @@ class Session:
             opened = open_warehouse(self.run.layout.warehouse, self.run.settings)
             self._connection = self._open.enter_context(opened)
         return self._connection
+
+    def keep(self, opened: Any) -> Any:
+        """Close it before the warehouse: what still reads from it would keep the file from its next owner."""
+        return self._open.enter_context(closing(opened))
 
     def release_warehouse(self) -> None:
         """Close the warehouse. What was read lazily from it cannot be read any more."""
