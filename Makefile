@@ -16,7 +16,7 @@ INSTALL := TMPDIR=$(CURDIR)/.cache/tmp $(BIN)/python -m pip install --quiet --no
 LOCKED := $(INSTALL) --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test index lint torture fuzz bench docs lock clean
+.PHONY: help demo test index oldest lint torture fuzz bench docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,14 @@ test: $(VENV)/.dev ## Set up what the tests need, and run them all
 
 index: $(VENV)/.dev ## The tests that install real connectors from the package index
 	@$(BIN)/python -m pytest -m index
+
+.cache/oldest/.done: requirements/oldest.txt | $(VENV)/.dev
+	@echo "Installing the oldest Dagster that is promised"
+	@$(LOCKED) --only-binary :all: --target .cache/oldest -r $<
+	@touch $@
+
+oldest: .cache/oldest/.done ## The tests of Dagster with the oldest version that is promised
+	@PYTHONPATH=$(CURDIR)/.cache/oldest $(BIN)/python -m pytest -n logical --dist loadfile tests/orchestrate
 
 lint: $(VENV)/.dev ## Style, types, import contracts
 	@$(BIN)/ruff check src tests benchmarks
