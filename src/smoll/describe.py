@@ -21,7 +21,7 @@ from smoll.errors import SmollError, TransformError
 from smoll.load import Job
 from smoll.model import StreamRef, TableRef
 from smoll.plan import find_jobs, match_streams, open_transform
-from smoll.project import FILE, ProjectConfig, load_config
+from smoll.project import FILE, ProjectConfig, Trigger, load_config
 from smoll.publish import released_nodes
 from smoll.state.layout import Layout, write_atomically
 from smoll.state.ledger import open_ledger
@@ -116,16 +116,29 @@ def _streams(jobs: Sequence[Job]) -> Iterator[StreamInfo]:
 def _selections(config: ProjectConfig, jobs: Sequence[Job], dbt: Dbt | None) -> Iterator[tuple[str, Selection]]:
     for section in ("schedules", "sensors"):
         for name, item in getattr(config, section).items():
-            if item.select or item.exclude:
-                try:
-                    ids = dbt.select(item.select or "", item.exclude or "") if dbt else frozenset()
-                    yield name, Selection(match_streams(dbt, jobs, ids), ids)
-                except SmollError as error:
-                    where = config.locate(section, name)
-                    raise TransformError(f"{where}: {error.message}", hint=error.hint) from error
-            elif getattr(item, "files", None):
-                streams = frozenset(plan.ref for job in jobs for plan in job.plans if job.name == item.files)
-                yield name, Selection(streams, _below(dbt, jobs, streams))
+            try:
+                found = _selected(item, jobs, dbt)
+            except SmollError as error:
+                where = config.locate(section, name)
+                raise TransformError(f"{where}: {error.message}", hint=error.hint) from error
+            if found is not None:
+                yield name, found
+
+
+def _selected(item: Trigger, jobs: Sequence[Job], dbt: Dbt | None) -> Selection | None:
+    """What a schedule or sensor names; None for everything."""
+    source = getattr(item, "files", None)
+    if source is None or item.select:
+        if not item.select and not item.exclude:
+            return None
+        ids = dbt.select(item.select or "", item.exclude or "") if dbt else frozenset()
+        return Selection(match_streams(dbt, jobs, ids), ids)
+    streams = frozenset(plan.ref for job in jobs for plan in job.plans if job.name == source)
+    ids = _below(dbt, jobs, streams)
+    if dbt is None or not item.exclude:
+        return Selection(streams, ids)
+    left_out = dbt.select(item.exclude)
+    return Selection(streams - match_streams(dbt, jobs, left_out), ids - left_out)
 
 
 def _below(dbt: Dbt | None, jobs: Sequence[Job], streams: frozenset[StreamRef]) -> frozenset[str]:

@@ -35,6 +35,7 @@ schedules:
   nightly: {cron: "30 2 * * *", timezone: Europe/Amsterdam, select: "source:shop+", exclude: stg_customers, retries: 2}
 sensors:
   arrivals: {files: web, every: 1 minute}
+  orders: {files: shop, exclude: stg_customers+}
   upstream: {release: ../upstream, select: revenue, every: 30 seconds}
 """
 
@@ -83,6 +84,7 @@ def test_a_sensor_of_files_waits_until_they_are_complete(make_project: MakeProje
     project = make_project(YML + TRIGGERS, FILES, MODELS)
     defs, instance = define(project), dg.DagsterInstance.ephemeral()
     assert keys_of(defs, "arrivals") == {"web/visits", "page_views", "tests/release"}
+    assert keys_of(defs, "orders") == {"shop/orders", "shop/customers", "stg_orders", "revenue", "tests/release"}
     data, cursor = tick(defs, "arrivals_sensor", instance, None)
     assert not data.run_requests and "to begin with" in str(data.skip_message)
     data, cursor = tick(defs, "arrivals_sensor", instance, cursor)
