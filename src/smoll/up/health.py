@@ -10,10 +10,12 @@ from typing import Any
 
 _SECONDS = 5.0
 _HEARTBEATS = "{ instance { daemonHealth { allDaemonStatuses { required lastHeartbeatTime } } } }"
-_LOCATIONS = """{ workspaceOrError {
-  ... on Workspace { locationEntries { loadStatus locationOrLoadError { ... on PythonError { message stack } } } }
-  ... on PythonError { message stack }
-} }"""
+_LOCATIONS = """{ workspaceOrError { __typename
+  ... on Workspace { locationEntries { locationOrLoadError { __typename ...error } } }
+  ...error
+} }
+fragment error on PythonError { message stack errorChain { error { message stack } } }"""
+_SHOWN_FRAMES = 2
 
 
 def is_listening(path: Path) -> bool:
@@ -47,9 +49,16 @@ def load_error(port: int) -> tuple[str, ...] | None:
         workspace = query(port, _LOCATIONS)["workspaceOrError"]
     except (OSError, HTTPException, ValueError, LookupError, TypeError):
         return None
-    entries = workspace.get("locationEntries") or [{"locationOrLoadError": workspace}]
-    errors = [entry["locationOrLoadError"] or {} for entry in entries]
-    return next((tuple(error["message"].strip().splitlines()) for error in errors if error.get("message")), None)
+    found = [entry["locationOrLoadError"] or {} for entry in workspace.get("locationEntries", ())]
+    return next((_last_words(each) for each in (workspace, *found) if each.get("__typename") == "PythonError"), None)
+
+
+def _last_words(error: dict[str, Any]) -> tuple[str, ...]:
+    """The end of the traceback of what caused an error: Dagster wraps it into its own."""
+    cause = ([link["error"] for link in error.get("errorChain") or ()] or [error])[-1]
+    frames = [frame for frame in cause["stack"] if "<frozen " not in frame]  # the import machinery
+    text = "".join([*frames[-_SHOWN_FRAMES:], cause["message"]])
+    return tuple(line for line in text.splitlines() if line.strip())
 
 
 def query(port: int, text: str, variables: dict[str, Any] | None = None) -> Any:

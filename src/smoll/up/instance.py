@@ -62,6 +62,11 @@ def write_instance(home: Path, keep_days: int, in_postgres: bool) -> None:
     _write(home / "dagster.yaml", _CONFIGURATION.format(storage=storage, days=keep_days, short=short))
 
 
+def storage_url(url: str) -> str:
+    """A Postgres URL for dagster-postgres: it needs psycopg2, which SQLAlchemy 2.1 no longer takes by itself."""
+    return f"postgresql+psycopg2://{url.partition('://')[2]}"
+
+
 def write_workspace(home: Path, name: str, socket: Path) -> Path:
     """Write ``workspace.yaml``: where webserver and daemon find the project `name`. Returns the file."""
     path = home / "workspace.yaml"

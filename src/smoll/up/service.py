@@ -179,9 +179,9 @@ def _environment(config: ProjectConfig, layout: Layout) -> dict[str, str]:
     """The environment of all processes; the only place where the storage's password is."""
     storage = config.dagster.storage
     instance.write_instance(layout.dagster, config.dagster.keep_days, storage is not None)
-    url = storage.get_secret_value().replace("postgres://", "postgresql://", 1) if storage else None
+    secret = {instance.STORAGE_VARIABLE: instance.storage_url(storage.get_secret_value())} if storage else {}
     own = {"DAGSTER_HOME": str(layout.dagster), "SMOLL_PROJECT": str(config.root), **_ENVIRONMENT}
-    return {**os.environ, **own, **({instance.STORAGE_VARIABLE: url} if url else {})}
+    return {**os.environ, **own, **secret}
 
 
 def _log(layout: Layout, name: str) -> Path:
