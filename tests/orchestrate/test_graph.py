@@ -6,6 +6,8 @@ from datetime import timedelta
 
 import dagster as dg
 import pytest
+
+import smoll
 from graph_support import (
     FILES,
     MODELS,
@@ -19,8 +21,6 @@ from graph_support import (
     metadata,
     run,
 )
-
-import smoll
 from support import MakeProject, released, reopen, write
 
 STREAMS = ["shop/orders", "shop/customers", "web/visits"]
@@ -125,6 +125,39 @@ def test_a_name_that_is_a_folder_too(make_project: MakeProject) -> None:
     result = run(define(project), ["marts"])
     assert result.success, failures(result)
     assert [node.name for node in last_run(project).nodes] == ["marts"]
+
+
+def test_a_project_that_changed_since_it_was_loaded(project: smoll.Project) -> None:
+    defs = define(project)
+    (project.config.root / "transform/models/marts/page_views.sql").unlink()
+    schema = project.config.root / "transform/models/schema.yml"
+    schema.write_text(schema.read_text().replace("  - name: page_views\n", ""))
+    result = run(defs)
+    assert not result.success and "model.tests.page_views is not there any more" in failures(result)
+    assert "Reload the definitions" in failures(result)
+
+
+def test_everything_anew(project: smoll.Project) -> None:
+    """As `smoll run --reload`, and `--full-refresh`."""
+    defs = define(project)
+    assert run(defs).success
+    anew = {"ops": {"tests_load": {"config": {"reload": True}}, "tests_build": {"config": {"full_refresh": True}}}}
+    result = run(defs, run_config=anew)
+    assert result.success, failures(result)
+    assert metadata(result, "shop/orders")["smoll/rows_written"] == 3
+
+
+def test_no_secret_reaches_dagster(make_project: MakeProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_PASSWORD", "geheim-geheim")
+    yml = (
+        "sources:\n  shop: {kind: sql, url: 'postgresql://me:${SHOP_PASSWORD}@127.0.0.1:1/geheim-geheim', "
+        "streams: {orders: {}}}\n"
+    )
+    project = make_project(yml)
+    instance = dg.DagsterInstance.ephemeral()
+    result = run(define(project), instance=instance)
+    assert not result.success and "shop.orders" in failures(result)
+    assert "geheim" not in str(instance.all_logs(result.run_id))
 
 
 def test_a_failing_check_blocks(project: smoll.Project) -> None:

@@ -45,9 +45,7 @@ def keys_of(defs: dg.Definitions, job: str) -> set[str]:
     return {key.to_user_string() for step in steps for key in step.assets_def.keys}
 
 
-def tick(
-    defs: dg.Definitions, name: str, instance: dg.DagsterInstance, cursor: str | None
-) -> tuple[Any, str | None]:
+def tick(defs: dg.Definitions, name: str, instance: dg.DagsterInstance, cursor: str | None) -> tuple[Any, str | None]:
     """What a sensor says at a tick, and its cursor after it."""
     sensor = defs.resolve_sensor_def(name)
     with dg.build_sensor_context(instance=instance, cursor=cursor, definitions=defs, sensor_name=name) as context:

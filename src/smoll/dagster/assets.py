@@ -1,7 +1,7 @@
 """The three steps of a run as Dagster's assets: load, subsettable by stream; build, by model and check; release."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
@@ -12,8 +12,9 @@ from smoll.dagster.lineage import Lineage
 from smoll.dagster.names import Names, exposure_key, group_of, owners_of, slug, tags_of
 from smoll.dagster.session import RESOURCE, Session
 from smoll.describe import Description, StreamInfo
+from smoll.errors import UsageError
 from smoll.interrupts import stop_if
-from smoll.model import CheckResult, Column, NodeResult, ReleaseOutcome, StreamRef, StreamResult, TableRef
+from smoll.model import CheckResult, Column, NodeResult, ReleaseOutcome, StreamRef, StreamResult, TableRef, map_texts
 from smoll.project import ProjectConfig
 from smoll.publish import released_nodes
 from smoll.run import Run, only
@@ -40,22 +41,25 @@ def load_assets(config: ProjectConfig, description: Description, names: Names) -
         required_resource_keys={RESOURCE},
         pool=names.project,
         backfill_policy=dg.BackfillPolicy.single_run(),
+        config_schema={"reload": dg.Field(bool, default_value=False, description="Load everything anew.")},
     )
     def load(context: dg.AssetExecutionContext) -> Iterator[Any]:
         """Load the chosen streams. With a partition: the rows of these days again."""
         session: Session = context.resources.smoll
         keys = {by_key[key].ref: key for key in context.selected_asset_keys}
         span, again = _days(context, [by_key[key] for key in context.selected_asset_keys])
+        again = frozenset(keys) if context.op_execution_context.op_config["reload"] and span is None else again
         results: list[StreamResult] = []
         columns: dict[TableRef, tuple[Column, ...]] = {}
 
         def work(run: Run) -> None:
             with open_warehouse(run.layout.warehouse, run.settings) as warehouse:
                 jobs = only(session.jobs(warehouse), frozenset(keys))
+                _refuse_gone(keys, {plan.ref for job in jobs for plan in job.plans})
                 before = len(run.streams)
                 run.load(warehouse, jobs, again, span)
                 stop_if(run.interrupted)
-                results.extend(run.streams[before:])
+                results.extend(map_texts(run.streams[before:], config.redact))
                 columns.update({one.table: columns_of(warehouse, one.table) for one in results})
 
         session.step(work)
@@ -70,6 +74,16 @@ def load_assets(config: ProjectConfig, description: Description, names: Names) -
             raise dg.Failure("\n".join(f"{result.ref}: {result.error}" for result in failed))
 
     return load
+
+
+def _refuse_gone(wanted: Iterable[object], there: Container[object]) -> None:
+    """Raise where the project is another one than Dagster knows."""
+    gone = [str(one) for one in wanted if one not in there]
+    if gone:
+        raise UsageError(
+            f"The project has changed: {', '.join(gone)} is not there any more.",
+            hint="Reload the definitions, then run again.",
+        )
 
 
 def _stream_spec(config: ProjectConfig, key: dg.AssetKey, stream: StreamInfo, node: GraphNode | None) -> dg.AssetSpec:
@@ -163,6 +177,9 @@ def build_assets(
         can_subset=True,
         required_resource_keys={RESOURCE},
         pool=names.project,
+        config_schema={
+            "full_refresh": dg.Field(bool, default_value=False, description="As `dbt build --full-refresh`.")
+        },
         allow_arbitrary_check_specs=True,  # tests of sources: another step loads those
     )
     def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
@@ -178,7 +195,9 @@ def build_assets(
             dbt = session.dbt()
             assert dbt is not None
             before = len(run.nodes), len(run.checks)
-            run.build(dbt, ids=chosen | asked | _unasked(graph, chosen, asked, ids))
+            _refuse_gone(chosen, dbt.graph.nodes)
+            wanted = chosen | asked | _unasked(graph, chosen, asked, ids)
+            run.build(dbt, ids=wanted, full_refresh=context.op_execution_context.op_config["full_refresh"])
             stop_if(run.interrupted)
             results.extend(run.nodes[before[0] :])
             said.extend(run.checks[before[1] :])
@@ -353,7 +372,8 @@ def check_evaluation(result: dg.AssetCheckResult, more: Facts = MappingProxyType
 def _fail_if_broken(results: Iterable[NodeResult], said: Iterable[CheckResult], wanted: frozenset[str]) -> None:
     """Raise where a model failed or was left out, or a check has no answer; a check that failed says so itself."""
     broken = [f"{one.name}: {one.message}" for one in results if one.status == "error"]
-    broken += [f"{one.name}: {one.message}" for one in said if one.status == "error" and one.id not in wanted]
+    blocking = [one for one in said if one.id not in wanted and one.severity == "error"]
+    broken += [f"{one.name}: {one.message}" for one in blocking if one.status in ("error", "fail")]
     hooks = [one for one in results if one.kind == HOOK and one.status == "error"]
     skipped = [one.name for one in results if one.status == "skipped"]
     if broken or hooks or skipped:
