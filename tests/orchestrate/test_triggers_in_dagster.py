@@ -235,6 +235,13 @@ def test_a_component(make_project: MakeProject, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "sandbox", ignore_errors=True)
 
 
+def test_dg_finds_the_component() -> None:
+    from importlib.metadata import entry_points
+
+    (found,) = [point for point in entry_points(group="dagster_dg_cli.registry_modules") if point.name == "smoll"]
+    assert found.load().ProjectComponent is smoll.dagster.ProjectComponent
+
+
 def test_an_interrupt_ends_the_run_and_keeps_what_was_there(make_project: MakeProject) -> None:
     """As Dagster's own run worker does it: `dagster api execute_run`, ended by SIGTERM."""
     slow = {**MODELS, "marts/revenue": "{{ config(materialized='table') }} select 1 as customer, count(*) as total "

@@ -7,7 +7,12 @@
     defs = smoll.dagster.definitions(__file__)
 """
 
-from smoll.dagster.component import ProjectComponent
-from smoll.dagster.definitions import definitions
+import importlib.util
+
+if importlib.util.find_spec("dagster") is None:
+    raise ModuleNotFoundError("smoll.dagster needs Dagster: pip install 'smoll[dagster]'", name="dagster")
+
+from smoll.dagster.component import ProjectComponent  # noqa: E402
+from smoll.dagster.definitions import definitions  # noqa: E402
 
 __all__ = ["ProjectComponent", "definitions"]
