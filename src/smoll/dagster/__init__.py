@@ -12,7 +12,7 @@ import importlib.util
 if importlib.util.find_spec("dagster") is None:
     raise ModuleNotFoundError("smoll.dagster needs Dagster: pip install 'smoll[dagster]'", name="dagster")
 
-from smoll.dagster.component import ProjectComponent  # noqa: E402
-from smoll.dagster.definitions import definitions  # noqa: E402
+from smoll.dagster.component import ProjectComponent
+from smoll.dagster.definitions import definitions
 
 __all__ = ["ProjectComponent", "definitions"]
