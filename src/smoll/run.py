@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from smoll.project import ProjectConfig
-    from smoll.transform import Dbt, GraphNode
+    from smoll.transform import Dbt, Graph, GraphNode
 
 
 @dataclass(frozen=True)
@@ -233,6 +233,9 @@ class Run:
             return
         results = dbt.build(select, exclude, full_refresh, self.interrupted, self.emit, named)
         found, said = map_texts(results, self.config.redact)
+        for table in _missed(dbt.graph, [*found, *said], [state.table for state in self.ledger.streams()]):
+            text = f"{table} is not there, and no source loads it."
+            self.emit(Message(f"{text} If it is the table of an asset, materialize that in Dagster first.", "warning"))
         blind = frozenset(id for id in checks if not nodes[id].parents)
         if blind and built:  # dbt runs a test that names no model first, over what the models were before
             _, again = dbt.build("", "", False, self.interrupted, self.emit, blind)
@@ -368,6 +371,19 @@ def _load_build_release(run: Run, request: Request) -> None:
 
 def _blocks(check: CheckResult) -> bool:
     return check.status == "error" or (check.status == "fail" and check.severity == "error")
+
+
+def _missed(graph: Graph, results: Sequence[NodeResult | CheckResult], known: Sequence[TableRef]) -> Sequence[TableRef]:
+    """The tables that a model or a check has not found, and that were never loaded."""
+    loaded = {str(table).lower() for table in known}
+    broken = [result for result in results if result.status == "error" and "does not exist" in result.message]
+    missed = {
+        graph.nodes[id].table: None
+        for result in broken
+        for id in graph.nodes[result.id].parents
+        if graph.nodes[id].kind == "source" and str(graph.nodes[id].table) in result.message.replace('"', "")
+    }
+    return [table for table in missed if table and str(table).lower() not in loaded]
 
 
 def _parse_and_load(

@@ -267,11 +267,21 @@ def _check_specs(description: Description, names: Names) -> Iterator[tuple[dg.As
                 asset=key,
                 description=check.description or None,
                 additional_deps=sorted(more),
-                blocking=check.severity == "error",
+                blocking=check.severity == "error" and not _waits(check, primary, graph, names),
                 metadata={"smoll/severity": check.severity, "smoll/file": check.path},
             ),
             check,
         )
+
+
+def _waits(check: GraphNode, primary: str, graph: Graph, names: Names) -> bool:
+    """True where what the check looks at comes of assets outside of the project, which may wait for its own node.
+
+    Blocking them would be a circle. The release is refused all the same.
+    """
+    loaded = set(names.streams.values())
+    above = graph.ancestors(check.parents) - graph.ancestors([primary])
+    return any(graph.nodes[id].kind == "source" and names.nodes.get(id) not in loaded for id in above)
 
 
 def _is_known(node: GraphNode) -> bool:

@@ -10,7 +10,7 @@ import dagster as dg
 from smoll.dagster.assets import WAREHOUSE, build_assets, exposure_specs, load_assets, release_asset
 from smoll.dagster.history import history_sensor
 from smoll.dagster.names import find_names
-from smoll.dagster.own import load_own, tables_of
+from smoll.dagster.own import load_own, refuse_shared_tables, tables_of
 from smoll.dagster.session import RESOURCE, session_resource
 from smoll.dagster.triggers import everything, triggers
 from smoll.dagster.warehouse_io import warehouse_io_manager
@@ -50,6 +50,7 @@ def _define(config: ProjectConfig) -> dg.Definitions:
     description = describe(config)
     own = load_own(config.root)
     names = find_names(config.name, description, tables_of(own))
+    refuse_shared_tables(own, names.tables, WAREHOUSE)
     build, others = build_assets(config, description, names)
     steps = [load_assets(config, description, names), build, release_asset(config, description, names)]
     assets = [asset for asset in steps if asset is not None]

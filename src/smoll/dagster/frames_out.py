@@ -60,6 +60,7 @@ def write(connection: DuckDBPyConnection, table: TableRef, value: Any, before_co
 def _transaction(connection: DuckDBPyConnection, table: TableRef, before_commit: Callable[[], None]) -> Iterator[None]:
     import duckdb
 
+    connection.execute("SET enable_progress_bar = false")  # DuckDB prints one where it takes seconds
     connection.execute("BEGIN")
     try:
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
@@ -162,6 +163,11 @@ def _is_missing(value: Any) -> bool:
 
 
 def _of_polars(frame: Any) -> Iterator[pyarrow.Table]:
+    import polars as pl
+
+    objects = [name for name, kind in frame.schema.items() if kind == pl.Object]
+    if objects:  # Arrow would get their addresses in memory
+        raise LoadError(f"Column {objects[0]!r} holds Python objects.", hint="Convert them.")
     for start in range(0, frame.height or 1, ROWS):
         with _saying_why():
             part = frame.slice(start, ROWS).to_arrow()
@@ -266,6 +272,8 @@ def _stored_type(name: str, kind: pyarrow.DataType) -> pyarrow.DataType:
         return _stored_type(name, kind.value_type)
     if pa.types.is_timestamp(kind) and kind.unit == "ns" and kind.tz:  # cast with care: DuckDB cuts them off
         return pa.timestamp("us", kind.tz)
+    if pa.types.is_time64(kind):  # polars has no other
+        return pa.time64("us")
     if pa.types.is_duration(kind):
         return pa.duration("us")
     if pa.types.is_float16(kind):
@@ -284,7 +292,8 @@ def _check_storable(name: str, kind: pyarrow.DataType) -> None:
             f"Column {name!r} holds nothing that tells its type.",
             hint="Give it one, for example by astype('string') of pandas or cast(polars.String) of polars.",
         )
-    if isinstance(kind, pa.BaseExtensionType) and kind.extension_name not in _EXTENSIONS:
+    unknown = isinstance(kind, pa.BaseExtensionType) and kind.extension_name not in _EXTENSIONS
+    if unknown or pa.types.is_decimal256(kind):
         raise LoadError(f"Column {name!r} is of the type {kind}, which DuckDB does not have.", hint="Convert it.")
     for child in [kind.field(number) for number in range(kind.num_fields)]:
         if not pa.types.is_dictionary(child.type) and _stored_type(name, child.type) != child.type:
