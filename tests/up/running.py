@@ -81,6 +81,7 @@ class Up:
                 event = self.events.get(timeout=max(0.1, end - time.monotonic()))
             except queue.Empty:
                 raise AssertionError(f"no {kind} {name or ''}: {self.seen}\n{''.join(self.said)}") from None
+            assert "error" not in event, event
             if event["event"] == kind and name in (None, event.get("name")):
                 return event
 
@@ -103,16 +104,24 @@ class Up:
 
     def find(self, *words: str) -> psutil.Process:
         """The one process with these words in its command."""
-        found = [each for each in self.processes() if all(word in " ".join(each.cmdline()) for word in words)]
-        assert len(found) == 1, [each.cmdline() for each in self.processes()]
+        commands = {each: _command(each) for each in self.processes()}
+        found = [each for each, command in commands.items() if all(word in command for word in words)]
+        assert len(found) == 1, commands.values()
         return found[0]
+
+    def says(self, text: str) -> bool:
+        """Whether a text is in the command of one of its processes."""
+        return any(text in _command(each) for each in self.processes())
 
 
 @contextmanager
 def running(
-    root: Path, *arguments: str, environment: Mapping[str, str] | None = None, ready_in: float = 90
+    root: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    wait: bool = True,
 ) -> Iterator[Up]:
-    """Run `smoll up --json` until it is ready, then the block, then end it if the block has not."""
+    """Run `smoll up --json` until it is ready, if that is waited for, then the block, then end it if it has not."""
     command = [sys.executable, "-m", "smoll", "--project", str(root), "up", "--json", *arguments]
     with subprocess.Popen(
         command,
@@ -128,7 +137,8 @@ def running(
         threading.Thread(target=_hear, args=(process.stdout, up), daemon=True).start()
         threading.Thread(target=lambda pipe: up.said.extend(pipe), args=(process.stderr,), daemon=True).start()
         try:
-            up.ready = up.wait_for("ready", seconds=ready_in)
+            if wait:
+                up.ready = up.wait_for("ready", seconds=90)
             yield up
         finally:
             process.terminate()
@@ -136,6 +146,13 @@ def running(
                 process.wait(30)
             finally:
                 process.kill()
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return ""
 
 
 def _hear(pipe: IO[str], up: Up) -> None:
