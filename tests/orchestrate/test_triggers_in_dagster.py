@@ -155,6 +155,32 @@ def test_runs_outside_are_told_once(make_project: MakeProject) -> None:
     assert data.asset_events == [] and cursor == "2"
 
 
+def test_a_run_outside_that_is_told_late_does_not_look_like_the_newest(make_project: MakeProject) -> None:
+    """Dagster has run since: what was outside is an observation of what Dagster's own run has made anew."""
+    project = make_project(YML, FILES, MODELS, TESTS)
+    defs, instance = define(project), dg.DagsterInstance.ephemeral()
+    assert project.run().status == "ok"
+    write(project.config.root, {"data/orders.csv": "id,customer,amount\n1,1,10\n"})
+    assert run(defs, ["shop/orders", "stg_orders"], instance=instance).success
+    for _ in range(2):  # the daemon was killed before it kept the cursor
+        data, _ = tick(defs, "smoll_history", instance, None)
+        for event in data.asset_events:
+            instance.report_runless_asset_event(event)
+    orders, visits = dg.AssetKey(["shop", "orders"]), dg.AssetKey(["web", "visits"])
+
+    def runs(records: Any) -> list[Any]:
+        events = [record.asset_materialization or record.asset_observation for record in records.records]
+        return [event.metadata["smoll/run"].value for event in events]
+
+    assert runs(instance.fetch_materializations(orders, limit=10)) == [2]
+    assert runs(instance.fetch_observations(orders, limit=10)) == [1]
+    assert runs(instance.fetch_materializations(visits, limit=10)) == [1]
+    assert runs(instance.fetch_observations(visits, limit=10)) == []
+    check = dg.AssetCheckKey(dg.AssetKey("stg_orders"), "unique_stg_orders_id")
+    (record,) = instance.event_log_storage.get_asset_check_execution_history(check, limit=10)
+    assert record.evaluation and record.evaluation.metadata["smoll/run"].value == 2
+
+
 def test_a_run_outside_and_one_in_dagster_wait_for_each_other(make_project: MakeProject) -> None:
     """The second waits, and says for whom."""
     slow = {**MODELS, "marts/revenue": "{{ config(materialized='table') }} select 1 as customer, count(*) as total "

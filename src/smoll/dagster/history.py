@@ -1,6 +1,7 @@
 """What ``smoll run`` did outside of Dagster, told to Dagster: a sensor reads the ledger and reports each run once."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -24,7 +25,7 @@ from smoll.state.ledger import open_ledger
 
 NAME = "smoll_history"
 _SECONDS = 30
-_AT_ONCE = 20
+_AT_ONCE, _MANY = 20, 1000
 Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
 
 
@@ -41,9 +42,12 @@ def history_sensor(config: ProjectConfig, description: Description, names: Names
         last = int(context.cursor or 0)
         runs = _runs_after(config, last)
         events = [event for run in runs for event in _events(config, description, names, run)]
-        told = _told(context.instance, {event.asset_key for event in events})
-        new = [event for event in events if _run_of(event) > told.get(event.asset_key, 0)]
-        return dg.SensorResult(asset_events=new, cursor=str(max([last, *(run.run for run in runs)])))
+        told = _told(context.instance, {event.asset_key for event in events}, runs[0].started) if events else {}
+        new = [_in_order(event, told[event.asset_key]) for event in events]
+        return dg.SensorResult(
+            asset_events=[event for event in new if event is not None],
+            cursor=str(max([last, *(run.run for run in runs)])),
+        )
 
     return report
 
@@ -87,12 +91,37 @@ def _number(value: dg.MetadataValue[Any]) -> int:
     return value.value
 
 
-def _told(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> dict[dg.AssetKey, int]:
-    """The last run that is known of each asset: a daemon that is killed between events and cursor reports again."""
+def _told(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey], since: datetime) -> dict[dg.AssetKey, set[int]]:
+    """The runs since then that are known of each asset: Dagster's own, and what this sensor has reported.
+
+    A daemon that is killed between events and cursor reports again.
+    """
     found = {}
-    for key, record in instance.get_latest_materialization_events(list(keys)).items():
-        event = record.asset_materialization if record else None
-        run = event.metadata.get("smoll/run") if event else None
-        if run is not None:
-            found[key] = _number(run)
+    for key in keys:
+        wanted = dg.AssetRecordsFilter(key, after_timestamp=since.timestamp())
+        records = [
+            *instance.fetch_materializations(wanted, limit=_MANY).records,
+            *instance.fetch_observations(wanted, limit=_MANY).records,
+        ]
+        events = [record.asset_materialization or record.asset_observation for record in records]
+        runs = [event.metadata.get("smoll/run") for event in events if event]
+        found[key] = {_number(run) for run in runs if run is not None}
     return found
+
+
+def _in_order(event: Event, told: Set[int]) -> Event | dg.AssetObservation | None:
+    """The event as it is to be reported; None where it has been.
+
+    Dagster takes the last materialization that it is told of for what is there now. Where a run of its own has been
+    there since, which happens when one waits for the other, the older one is reported as an observation.
+    """
+    run = _run_of(event)
+    if run in told:
+        return None
+    if run > max(told, default=0):
+        return event
+    return (
+        dg.AssetObservation(event.asset_key, metadata=event.metadata)
+        if isinstance(event, dg.AssetMaterialization)
+        else None
+    )
