@@ -121,12 +121,13 @@ class _MemoryWatch(threading.Thread):
         pause = 0.0
         while not self._over.wait(pause):
             begun = time.perf_counter()
-            self._peak = max(self._peak, _tree_memory(self._pid))
+            self._peak = max(self._peak, tree_memory(self._pid))
             # Looking costs the kernel time too: at most a tenth of a core.
             pause = max(_SAMPLE_SECONDS, 10 * (time.perf_counter() - begun))
 
 
-def _tree_memory(pid: int) -> int:
+def tree_memory(pid: int) -> int:
+    """The memory of a process and all its descendants now, in bytes; 0 where it has ended."""
     try:
         root = psutil.Process(pid)
         return sum(_process_memory(process) for process in [root, *root.children(recursive=True)])

@@ -19,6 +19,7 @@ BENCHMARKS = {
     "e": "loading",
     "f": "databases",
     "g": "messages",
+    "k": "up_memory",
 }
 _BEGIN, _END = "<!-- results: begin -->", "<!-- results: end -->"
 

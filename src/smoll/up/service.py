@@ -27,6 +27,7 @@ from smoll.state.lock import current_holder, project_lock
 from smoll.up import health, instance
 from smoll.up.runs import CANCEL_SECONDS
 from smoll.up.supervisor import Ended, Program, Signals, Started, Supervisor
+from smoll.up.webserver import SLEEP_AFTER
 
 CODE_SERVER, WEBSERVER, DAEMON, HOUSEKEEPING = "code server", "webserver", "daemon", "housekeeping"
 __all__ = ["Ended", "Listener", "Ready", "Started", "Stopped", "up"]
@@ -74,6 +75,7 @@ def up(
     on_event: Listener = lambda event: None,
     tell: Callable[[str], None] = lambda line: None,
     signals: Signals | None = None,
+    sleep_after: float = SLEEP_AFTER,
 ) -> None:
     """Run Dagster for a project until Ctrl-C, SIGTERM, or `signals` say to stop. Heals what dies.
 
@@ -85,6 +87,8 @@ def up(
         Called with `Ready` once, then with what happens.
     tell
         Gets lines for people.
+    sleep_after
+        Seconds without a call after which the webserver gives its memory back.
 
     Raises
     ------
@@ -108,7 +112,7 @@ def up(
         url = f"http://{_LOOPBACK}:{_port(listener)}"
         with _only_one(layout.dagster / "up.lock", url), _sockets(layout.dagster) as folder:
             environment = _environment(config, layout)
-            code_server, *users = _programs(config, layout, listener, folder, environment)
+            code_server, *users = _programs(config, layout, listener, folder, environment, sleep_after)
             chores = _Chores(config, layout, environment)
 
             def happened(event: Started | Ended) -> None:
@@ -124,7 +128,12 @@ def up(
 
 
 def _programs(
-    config: ProjectConfig, layout: Layout, listener: socket.socket, folder: Path, environment: Mapping[str, str]
+    config: ProjectConfig,
+    layout: Layout,
+    listener: socket.socket,
+    folder: Path,
+    environment: Mapping[str, str],
+    sleep_after: float,
 ) -> Iterator[Program]:
     """What runs: the code server, which the others need, webserver and daemon."""
     call, port = folder / "code.sock", _port(listener)
@@ -135,7 +144,10 @@ def _programs(
         *(*_PYTHON, "-m", "smoll.up.code_server", "--socket", str(call), "--location-name", config.name),
         *("--inject-env-vars-from-instance", "--working-directory", str(config.root), *where),
     )
-    web = (*_PYTHON, "-m", "smoll.up.webserver", "--socket", str(listener.fileno()), "--workspace", workspace)
+    web = (
+        *(*_PYTHON, "-m", "smoll.up.webserver", "--socket", str(listener.fileno()), "--workspace", workspace),
+        *("--sleep-after", repr(sleep_after)),
+    )
     daemon = (*_PYTHON, "-m", "dagster._daemon", "run", "--workspace", workspace)
 
     def program(

@@ -24,7 +24,8 @@ from smoll.up.guard import App, Guard, Receive, Scope, Send
 _STATEMENT_MILLISECONDS, _POOL_SECONDS, _POOL_OVERFLOW = 15_000, 3_600, 20
 _POLL_MILLISECONDS = 2_000
 _GRACE_SECONDS = 2
-_SLEEP_AFTER = 600.0
+SLEEP_AFTER = 600.0
+"""Seconds. Somebody who reads a page for longer has it open, which calls all the time."""
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--socket", type=int, required=True, help="the descriptor of a bound socket")
     parser.add_argument("--workspace", required=True, help="the file that says where the definitions are")
-    parser.add_argument("--sleep-after", type=float, default=_SLEEP_AFTER, help="seconds without a call")
+    parser.add_argument("--sleep-after", type=float, default=SLEEP_AFTER, help="seconds without a call")
     parser.add_argument("--asleep", action="store_true", help="wait for a call first")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -1,0 +1,156 @@
+"""(k) What `smoll up` takes while nothing happens, beside `dagster dev`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psutil  # type: ignore[import-untyped]
+
+from common import (
+    CACHE,
+    MB,
+    PYTHON,
+    BenchmarkError,
+    clean_environment,
+    fresh_folder,
+    run_quietly,
+    say,
+    smoll_command,
+    table,
+    tree_memory,
+    verdict,
+)
+
+TITLE = "(k) Dagster while nothing happens"
+_FOLDER = CACHE / "up"
+_PORT = 3777
+_IDLE_SECONDS, _WATCHED_SECONDS, _START_SECONDS = 60, 30, 180
+_SMOLL, _ASLEEP, _DAGSTER = "smoll up", "smoll up, its webserver asleep", "dagster dev"
+_SOON_ASLEEP = """
+import smoll, sys
+from smoll.up.service import up
+up(smoll.open_project(sys.argv[1]).config, port=int(sys.argv[2]), sleep_after=15)
+"""
+
+
+@dataclass(frozen=True)
+class _Idle:
+    """Bytes of the whole process tree, seconds until the page answered, and processor time per hour of idling."""
+
+    memory: int
+    start: float
+    cpu: float
+    processes: int
+
+
+def run(repeat: int, copies: int) -> str:
+    """Measure, and return the section of the report."""
+    project = _FOLDER / "project"
+    fresh_folder(_FOLDER)
+    run_quietly(smoll_command("init", str(project), "--template", "flights"), _FOLDER, {})
+    run_quietly(smoll_command("--project", str(project), "run"), _FOLDER, {})
+    home = _FOLDER / "dagster-home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+    dev = [str(PYTHON.with_name("dagster")), "dev", "-m", "smoll.dagster.default", "-p", str(_PORT)]
+    # Whoever comes first would pay for dbt's first look at the project.
+    run_quietly([str(PYTHON), "-m", "smoll.dagster.default"], project, {"SMOLL_PROJECT": str(project)})
+    contenders: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {
+        _SMOLL: (smoll_command("--project", str(project), "up", "--port", str(_PORT)), {}),
+        _ASLEEP: ([str(PYTHON), "-c", _SOON_ASLEEP, str(project), str(_PORT)], {}),
+        _DAGSTER: (dev, {"SMOLL_PROJECT": str(project), "DAGSTER_HOME": str(home)}),
+    }
+    taken: dict[str, list[_Idle]] = {name: [] for name in contenders}
+    for turn in range(repeat):
+        for name, (command, environment) in contenders.items():
+            idle = _measure(command, environment, project)
+            taken[name].append(idle)
+            say(f"{turn + 1}/{repeat} {name}: {idle.memory // MB} MB, up after {idle.start:.1f} s")
+    medians = {name: _median(all_of_it) for name, all_of_it in taken.items()}
+    awake, asleep = (medians[name].memory / medians[_DAGSTER].memory for name in (_SMOLL, _ASLEEP))
+    rows = [
+        [name, f"{idle.memory / MB:.0f} MB", f"{idle.processes}", f"{idle.start:.1f} s", f"{idle.cpu:.0f} s"]
+        for name, idle in medians.items()
+    ]
+    return "\n\n".join(
+        [
+            f"The demo project, with the same definitions. Memory after {_IDLE_SECONDS} s without a visitor or a run. "
+            "The webserver of `smoll up` sleeps after 10 minutes without a visitor; here after 15 s.",
+            table(["", "memory", "processes", "page answers after", "processor time per hour"], rows),
+            verdict(
+                max(awake, asleep) < 1, f"{awake:.2f}, and {asleep:.2f}, of the memory of `dagster dev` (aim: less)."
+            ),
+        ]
+    )
+
+
+def _measure(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> _Idle:
+    log = CACHE / "last.log"
+    with log.open("w", encoding="utf-8") as output:
+        begun = time.perf_counter()
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=clean_environment(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            _wait_for_page(process, log)
+            start = time.perf_counter() - begun
+            time.sleep(_IDLE_SECONDS)
+            before = _cpu(process.pid)
+            time.sleep(_WATCHED_SECONDS)
+            cpu = (_cpu(process.pid) - before) / _WATCHED_SECONDS * 3600
+            tree = psutil.Process(process.pid).children(recursive=True)
+            return _Idle(tree_memory(process.pid), start, cpu, 1 + len(tree))
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(90)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait_for_page(process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + _START_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urlopen(f"http://127.0.0.1:{_PORT}/server_info", timeout=5):
+                return
+        except (URLError, OSError):
+            time.sleep(0.1)
+    tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:])
+    raise BenchmarkError(f"{' '.join(process.args)}: no page\n{tail}")  # type: ignore[arg-type]
+
+
+def _cpu(pid: int) -> float:
+    root = psutil.Process(pid)
+    used = 0.0
+    for process in [root, *root.children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+            used += times.user + times.system
+        except psutil.NoSuchProcess:
+            continue
+    return used
+
+
+def _median(taken: Sequence[_Idle]) -> _Idle:
+    return _Idle(
+        round(statistics.median(idle.memory for idle in taken)),
+        statistics.median(idle.start for idle in taken),
+        statistics.median(idle.cpu for idle in taken),
+        round(statistics.median(idle.processes for idle in taken)),
+    )
