@@ -42,7 +42,10 @@ retention:
   sensor: {{purge_after_days: {{started: {days}, skipped: {short}, success: {days}, failure: {days}}}}}
   auto_materialize: {{purge_after_days: {{started: {days}, skipped: {short}, success: {days}, failure: {days}}}}}
 """
-_SQLITE = "# Runs, events and schedules are kept in SQLite files beside this one.\n"
+_SQLITE = """\
+# Runs, events and schedules are kept in SQLite files beside this one.
+storage: {{custom: {{module: smoll.up.storage, class: KeptSqliteStorage, config: {{base_dir: {home}}}}}}}
+"""
 _POSTGRES = f"storage: {{postgres: {{postgres_url: {{env: {STORAGE_VARIABLE}}}}}}}\n"
 _SKIPPED_DAYS = 7  # a sensor that finds nothing says so every half minute
 _WORKSPACE = """\
@@ -58,7 +61,7 @@ _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./-]+")
 def write_instance(home: Path, keep_days: int, in_postgres: bool) -> None:
     """Write ``dagster.yaml``, if it says anything new."""
     short = min(_SKIPPED_DAYS, keep_days)
-    storage = _POSTGRES if in_postgres else _SQLITE
+    storage = _POSTGRES if in_postgres else _SQLITE.format(home=json.dumps(str(home)))
     _write(home / "dagster.yaml", _CONFIGURATION.format(storage=storage, days=keep_days, short=short))
 
 
