@@ -386,7 +386,7 @@ def in_process(project: smoll.Project, script: str) -> subprocess.CompletedProce
 
 
 def test_big_data_goes_through_in_bounded_memory(make_project: MakeProject) -> None:
-    """144 MB of random numbers, which nothing can pack, go thrice through frames, with less than that beyond what DuckDB
+    """144 MB of random numbers, which nothing packs, go thrice through frames, with less than that beyond what DuckDB
     has taken for itself; three times as many rows took as much."""
     project = make_project("sources: {}\nresources: {memory: 400MB, threads: 2}")
     done = in_process(project, MEMORY)
@@ -481,6 +481,42 @@ def test_inputs_that_cannot_be(own: Own) -> None:
     def unknown(made: pd.DataFrame) -> None: ...
 
     assert "There is no column b.\nThere are: a." in own.fails(sql("SELECT 1 AS a"), unknown)
+
+
+def test_checks_of_assets_and_other_io_managers(own: Own) -> None:
+    made = sql("SELECT 1 AS a, 'main.chunk' AS b")
+
+    @dg.asset_check(asset=made)
+    def one(made: pd.DataFrame) -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=bool(made["a"][0] == 1))
+
+    @dg.asset  # kept by Dagster's own
+    def model(made: pl.DataFrame) -> dict[str, int]:
+        return {"rows": made.height}
+
+    @dg.asset(io_manager_key="warehouse")
+    def rows(model: dict[str, int]) -> pl.DataFrame:
+        return pl.DataFrame(model)
+
+    result = own.done(made, one, model, rows)
+    assert checked(result) == {"one": True}
+    assert own.rows("FROM assets.rows") == [(1,)]
+    with dg.DagsterInstance.ephemeral() as instance:
+        defs = dg.Definitions(assets=[made], resources=own.resources)
+        frame: Any = defs.load_asset_value("made", python_type=pd.DataFrame, instance=instance)
+    assert list(frame["b"]) == ["main.chunk"]
+    assert reopen(own.project).run(wait=False).status == "ok"
+
+
+def test_a_model_that_has_the_name_of_a_variable(own: Own) -> None:
+    """DuckDB would read the table."""
+
+    @dg.asset(io_manager_key="warehouse", key=["main", "chunk"])
+    def chunk() -> pd.DataFrame:
+        return pd.DataFrame({"a": [0]})
+
+    own.done(chunk, gives(lambda: iter([pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [2]})])))
+    assert own.rows("FROM assets.made ORDER BY a") == [(1,), (2,)]
 
 
 def test_tables_that_are_somebody_elses(own: Own) -> None:
@@ -602,6 +638,7 @@ MODELS = {
     "marts/ranked": "{{ config(materialized='table') }} select id, score from {{ source('assets', 'scores') }}",
     "sources.yml": SOURCES,
 }
+RELATED = "relationships_stg_orders_id__id__source_assets_scores_"
 
 
 def test_between_loads_and_models(make_project: MakeProject) -> None:
@@ -609,7 +646,8 @@ def test_between_loads_and_models(make_project: MakeProject) -> None:
 
     A test of a model above that looks at the asset, too, is no circle.
     """
-    project = make_project(YML.split("  web")[0], {**FILES, "assets/scores.py": SCORES}, MODELS)
+    anything = {"anything": "select 1 where false"}
+    project = make_project(YML.split("  web")[0], {**FILES, "assets/scores.py": SCORES}, MODELS, anything)
     first = project.run()
     assert {node.name: node.status for node in first.nodes}["ranked"] == "skipped"  # nobody has written the asset yet
     log = next((project.config.root / ".smoll/logs").glob("*1*.log")).read_text()
@@ -619,7 +657,7 @@ def test_between_loads_and_models(make_project: MakeProject) -> None:
     assert result.success, failures(result)
     order = materialized(result)
     assert order[2:] == ["stg_orders", "scores", "ranked", "tests/release"]
-    assert len(checked(result)) == 2 and all(checked(result).values())
+    assert checked(result) == {"source_not_null_assets_scores_score": True, RELATED: True, "anything": True}
     runs = reopen(project).runs(5)
     assert [(one.run, one.status) for one in runs] == [(2, "ok"), (1, "failed")]
     assert [str(stream.ref) for stream in runs[0].streams] == ["shop.orders", "shop.customers", "dagster.scores"]
@@ -629,10 +667,19 @@ def test_between_loads_and_models(make_project: MakeProject) -> None:
     outside = reopen(project).run()  # without Dagster: over what the asset was the last time
     assert outside.status == "ok" and outside.release.status == "unchanged"
     again = run(defs, ["scores"], instance=instance)
-    assert again.success and checked(again) == {"source_not_null_assets_scores_score": True}  # not that of stg_orders
+    assert again.success and checked(again) == {"source_not_null_assets_scores_score": True, RELATED: True}
     refused = run(defs, ["tests/release"], instance=instance)
     assert not refused.success
-    assert "has not run since run 4, which changed assets.scores" in failures(refused)
+    assert "anything has not run since run 4, which changed assets.scores" in failures(refused)
+    assert "source_not_null" not in failures(refused)
+    early = dg.AssetSelection.assets("stg_orders", "scores") - dg.AssetSelection.checks(
+        dg.AssetCheckKey(dg.AssetKey("scores"), RELATED)
+    )
+    jobs = dg.Definitions(jobs=[dg.define_asset_job("early", early)])
+    assert run(dg.Definitions.merge(defs, jobs), job="early", instance=instance).success
+    refused = run(defs, ["tests/release"], instance=instance)  # they ran with stg_orders, before the asset
+    for check in ("anything", RELATED):
+        assert f"{check} has not run since" in failures(refused)
     assert reopen(project).run().release.status == "unchanged"  # its checks have run
 
 

@@ -159,8 +159,12 @@ def build_assets(
     """Every model, seed and snapshot, with their checks and those of the streams; and what dbt only knows of."""
     graph = description.graph
     built = {names.nodes[node.id]: node for node in graph.nodes.values() if _is_asset(node)}
-    checks = {(spec.asset_key, spec.name): (spec, check) for spec, check in _check_specs(description, names)}
     ids = check_names(description, names)
+    checks = {
+        (spec.asset_key, spec.name): (spec, check)
+        for spec, check in _check_specs(description, names)
+        if spec.asset_key not in names.written
+    }
     loaded = set(names.streams.values())
     others = [
         _node_spec(config, graph, names, node)
@@ -187,6 +191,8 @@ def build_assets(
         session: Session = context.resources.smoll
         chosen = frozenset(built[key].id for key in context.selected_asset_keys)
         asked = frozenset(checks[key.asset_key, key.name][1].id for key in context.selected_asset_check_keys)
+        here = {(key.asset_key, key.name) for key in context.job_def.asset_layer.asset_graph.asset_check_keys}
+        everywhere = frozenset(id for id, name in ids.items() if name in here)
         results: list[NodeResult] = []
         said: list[CheckResult] = []
         facts: dict[str, Facts] = {}
@@ -196,7 +202,7 @@ def build_assets(
             assert dbt is not None
             before = len(run.nodes), len(run.checks)
             _refuse_gone(chosen, dbt.graph.nodes)
-            wanted = chosen | asked | _unasked(graph, chosen, asked, ids)
+            wanted = chosen | asked | _unasked(graph, chosen, ids, names, everywhere)
             run.build(dbt, ids=wanted, full_refresh=context.op_execution_context.op_config["full_refresh"])
             stop_if(run.interrupted)
             results.extend(run.nodes[before[0] :])
@@ -222,6 +228,49 @@ def build_assets(
     return build, others
 
 
+def check_assets(description: Description, names: Names) -> list[dg.AssetChecksDefinition]:
+    """The tests of what assets of the user's own write, a step for each: it comes between two builds, or after them."""
+    found: dict[dg.AssetKey, list[tuple[dg.AssetCheckSpec, GraphNode]]] = {}
+    for spec, check in _check_specs(description, names):
+        if spec.asset_key in names.written:
+            found.setdefault(spec.asset_key, []).append((spec, check))
+    return [_checks_of(key, specs, names) for key, specs in found.items()]
+
+
+def _checks_of(
+    key: dg.AssetKey, specs: Sequence[tuple[dg.AssetCheckSpec, GraphNode]], names: Names
+) -> dg.AssetChecksDefinition:
+    ids = {check.id: spec.name for spec, check in specs}
+
+    @dg.multi_asset_check(
+        name=f"{names.project}_check_{slug('_'.join(key.path))}",
+        specs=[spec for spec, _ in specs],
+        can_subset=True,
+        required_resource_keys={RESOURCE},
+        pool=names.project,
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        """Run the tests of an asset with dbt."""
+        session: Session = context.resources.smoll
+        asked = {name.name for name in context.selected_asset_check_keys}
+        said: list[CheckResult] = []
+
+        def work(run: Run) -> None:
+            dbt = session.dbt()
+            assert dbt is not None
+            before = len(run.checks)
+            run.build(dbt, ids=frozenset(id for id, name in ids.items() if name in asked))
+            stop_if(run.interrupted)
+            said.extend(run.checks[before:])
+
+        session.step(work)
+        for one in said:
+            if one.status != "skipped":
+                yield check_result(one, key, ids[one.id], session.run.number)
+
+    return check
+
+
 def check_names(description: Description, names: Names) -> dict[str, tuple[dg.AssetKey, str]]:
     """Asset and name of each check by its dbt id."""
     return {check.id: (spec.asset_key, spec.name) for spec, check in _check_specs(description, names)}
@@ -231,29 +280,53 @@ def _is_asset(node: GraphNode) -> bool:
     return node.is_built and node.materialized != "ephemeral"
 
 
-def _unasked(graph: Graph, chosen: frozenset[str], asked: frozenset[str], known: Mapping[str, Any]) -> frozenset[str]:
+def _unasked(
+    graph: Graph,
+    chosen: frozenset[str],
+    known: Mapping[str, tuple[dg.AssetKey, str]],
+    names: Names,
+    asked: frozenset[str],
+) -> frozenset[str]:
     """The checks that follow from what is built, as with ``dbt build``: without them nothing would be released.
 
     Where somebody left out a check of a chosen model, it is left out.
+
+    Parameters
+    ----------
+    asked
+        Checks of this run, in this step or another one.
     """
     if not chosen:
         return frozenset()
     follow = {check.id for check in graph.checks() if not check.parents or chosen & set(check.parents)}
-    primary = {id for id in follow if id in known and _primary(graph.nodes[id], graph) in chosen}
-    return frozenset(follow - (primary - asked))
+    own = {names.nodes[id] for id in chosen}
+    primary = {id for id in follow if id in known and known[id][0] in own}
+    return frozenset(follow - primary - asked)
 
 
-def _primary(check: GraphNode, graph: Graph) -> str | None:
-    """The node that a check belongs to: where it was declared, else the first model it looks at."""
+def _primary(check: GraphNode, graph: Graph, names: Names) -> str | None:
+    """The node that a check belongs to: where it was declared, else the first model it looks at.
+
+    Not one that has to wait for an asset of the user's own that the check looks at, if there is another one: that asset
+    may wait for the node and its checks.
+    """
     seen = [graph.nodes[id] for id in (check.attached, *check.parents) if id in graph.nodes]
-    found = [node for node in seen if _is_asset(node)] or [node for node in seen if node.kind == "source"]
-    return found[0].id if found else None
+    models = [node for node in seen if _is_asset(node)]
+    found = [*models, *(node for node in seen if node.kind == "source")]
+    free = [node for node in found if not _waits(check, node.id, graph, names)]
+    return next((node.id for node in [*free, *found]), None)
+
+
+def _waits(check: GraphNode, primary: str, graph: Graph, names: Names) -> bool:
+    """True where what the check looks at comes of an asset of the user's own that its node does not come of."""
+    above = graph.ancestors(check.parents) - graph.ancestors([primary])
+    return any(names.nodes.get(id) in names.written for id in above)
 
 
 def _check_specs(description: Description, names: Names) -> Iterator[tuple[dg.AssetCheckSpec, GraphNode]]:
     graph, taken = description.graph, set()
     for check in graph.checks():
-        primary = _primary(check, graph) or next(iter(description.released), None)
+        primary = _primary(check, graph, names) or next(iter(description.released), None)
         if primary is None or primary not in names.nodes:
             continue
         key = names.nodes[primary]
@@ -272,16 +345,6 @@ def _check_specs(description: Description, names: Names) -> Iterator[tuple[dg.As
             ),
             check,
         )
-
-
-def _waits(check: GraphNode, primary: str, graph: Graph, names: Names) -> bool:
-    """True where what the check looks at comes of assets outside of the project, which may wait for its own node.
-
-    Blocking them would be a circle. The release is refused all the same.
-    """
-    loaded = set(names.streams.values())
-    above = graph.ancestors(check.parents) - graph.ancestors([primary])
-    return any(graph.nodes[id].kind == "source" and names.nodes.get(id) not in loaded for id in above)
 
 
 def _is_known(node: GraphNode) -> bool:

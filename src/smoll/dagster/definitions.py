@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from smoll.dagster.assets import WAREHOUSE, build_assets, exposure_specs, load_assets, release_asset
+from smoll.dagster.assets import WAREHOUSE, build_assets, check_assets, exposure_specs, load_assets, release_asset
 from smoll.dagster.history import history_sensor
 from smoll.dagster.names import find_names
 from smoll.dagster.own import load_own, refuse_shared_tables, tables_of
@@ -43,7 +43,7 @@ def definitions(path: str | Path) -> dg.Definitions:
         config = load_config(find_root(start if start.is_dir() else start.parent))
         return _define(config)
     except SmollError as error:
-        raise dg.DagsterInvalidDefinitionError("\n".join(filter(None, [str(error), error.hint]))) from None
+        raise dg.DagsterInvalidDefinitionError(str(error)) from None
 
 
 def _define(config: ProjectConfig) -> dg.Definitions:
@@ -59,6 +59,7 @@ def _define(config: ProjectConfig) -> dg.Definitions:
     jobs, schedules, sensors = triggers(config, description, names, every)
     project = dg.Definitions(
         assets=[*assets, *exposure_specs(description, names), *(one for one in others if one.key not in written)],
+        asset_checks=check_assets(description, names),
         jobs=[everything(config, names, every), *jobs],
         schedules=schedules,
         sensors=[*sensors, history_sensor(config, description, names)],

@@ -52,8 +52,8 @@ def write(connection: DuckDBPyConnection, table: TableRef, value: Any, before_co
         _create(own, table, next(chunks))
         if is_relation:
             _check_types(own, table, value)
-        for chunk in chunks:  # noqa: B007  (DuckDB finds it by its name)
-            own.execute(f"INSERT INTO {table.sql} SELECT * FROM chunk")
+        for chunk in chunks:
+            _append(own, table, chunk)
 
 
 @contextmanager
@@ -75,6 +75,11 @@ def _transaction(connection: DuckDBPyConnection, table: TableRef, before_commit:
 
 def _create(connection: DuckDBPyConnection, table: TableRef, _smoll_rows: Any) -> None:
     connection.execute(f"CREATE OR REPLACE TABLE {table.sql} AS SELECT * FROM _smoll_rows")
+
+
+def _append(connection: DuckDBPyConnection, table: TableRef, _smoll_rows: Any) -> None:
+    """DuckDB finds a variable by its name, where no table has it."""
+    connection.execute(f"INSERT INTO {table.sql} SELECT * FROM _smoll_rows")
 
 
 def _lives_on(connection: DuckDBPyConnection, _smoll_rows: Any) -> bool:
@@ -145,6 +150,10 @@ def _of_pandas(frame: Any) -> Iterator[pyarrow.Table]:
 
 def _check_objects(name: str, column: Any) -> None:
     """Arrow takes the first value's type for all where it can: a time of day is cut from what stands among dates."""
+    import pandas as pd
+
+    if pd.api.types.infer_dtype(column, skipna=True) == "string":  # as most are, and it knows quickly
+        return
     found = {
         (type(value).__name__, getattr(value, "tzinfo", None) is not None) for value in column if not _is_missing(value)
     }

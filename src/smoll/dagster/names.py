@@ -31,12 +31,15 @@ class Names:
         By dbt id: models, seeds, snapshots and sources. The source that reads a stream has the stream's key.
     tables
         The table behind each key.
+    written
+        Of these keys, what an asset of the user's own writes.
     """
 
     project: str
     streams: Mapping[StreamRef, AssetKey]
     nodes: Mapping[str, AssetKey]
     tables: Mapping[AssetKey, TableRef]
+    written: frozenset[AssetKey] = frozenset()
 
     @property
     def release(self) -> AssetKey:
@@ -77,7 +80,7 @@ def find_names(project: str, description: Description, others: Mapping[TableRef,
     tables |= {
         nodes[node.id]: node.table for node in description.graph.nodes.values() if node.id in nodes and node.table
     }
-    return Names(slug(project), streams, nodes, tables)
+    return Names(slug(project), streams, nodes, tables, frozenset(others.values()) & frozenset(nodes.values()))
 
 
 def _folded(table: TableRef | None) -> str:

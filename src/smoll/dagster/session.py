@@ -25,6 +25,7 @@ from smoll.events import (
     RunStarted,
     StreamFinished,
 )
+from smoll.model import TableRef
 from smoll.project import ProjectConfig
 from smoll.run import Run, open_run
 from smoll.warehouse import open_warehouse
@@ -91,6 +92,18 @@ class Session:
                     self.jobs(warehouse)
             self._dbt, self._parsed = self.run.parse(self._jobs or ()), True
         return self._dbt
+
+    def checks_of(self, table: TableRef) -> frozenset[str]:
+        """The checks that look at the table, or at what is built from it, or that may look at anything.
+
+        None before dbt is asked: none of them can have run.
+        """
+        if self._dbt is None:
+            return frozenset()
+        graph = self._dbt.graph
+        own = [id for id, node in graph.nodes.items() if str(node.table).lower() == str(table).lower()]
+        below = graph.descendants(own)
+        return frozenset(check.id for check in graph.checks() if check.id in below or not check.parents)
 
     def warehouse(self) -> DuckDBPyConnection:
         """The open warehouse, until it is given back."""

@@ -127,10 +127,14 @@ class Ledger:
 
     # --- what may have changed, and what the checks said
 
-    def begin_load(self, run: int, table: TableRef) -> None:
-        """Note, durably and before the commit, that a raw table is about to change."""
+    def begin_load(self, run: int, table: TableRef, checks: Iterable[str] = ()) -> None:
+        """Note, durably and before the commit, that a raw table is about to change.
+
+        What these checks have said in the same run is forgotten: by the number of the run alone, they came after it.
+        """
         with self._write() as db:
             _touch(db, run, [table_key(table)])
+            db.executemany("DELETE FROM checks WHERE id = ? AND run = ?", [(check, run) for check in checks])
 
     def finish_load(self, run: int, result: StreamResult) -> None:
         loaded = None if result.status == "failed" else datetime.now(UTC).isoformat()
