@@ -16,7 +16,7 @@ INSTALL := TMPDIR=$(CURDIR)/.cache/tmp $(BIN)/python -m pip install --quiet --no
 LOCKED := $(INSTALL) --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test index oldest lint torture fuzz bench docs lock clean
+.PHONY: help demo test index oldest lint torture fuzz bench docs screenshots lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -92,6 +92,9 @@ bench: $(VENV)/.dev ## Every benchmark, beside its peers (see benchmarks/README.
 docs: $(VENV)/.base ## Write the generated references anew
 	@$(BIN)/python -m smoll.project.generate
 	@$(BIN)/python -m smoll.cli.reference > docs/cli.md
+
+screenshots: $(VENV)/.dev ## Take the pictures of Dagster's page anew (needs Chromium)
+	@PYTHONPATH=tests $(BIN)/python -m up.browser docs/images
 
 lock: ## Resolve the dependencies anew (needs uv)
 	@scripts/lock $(UV)

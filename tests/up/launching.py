@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
-from smoll.up.health import query
 from up.running import running, wait_until
 
 _LAUNCH = """mutation($given: ExecutionParams!) { launchPipelineExecution(executionParams: $given) {
@@ -45,7 +46,7 @@ fragment facts on MetadataEntry { label
   ... on TimestampMetadataEntry { timestamp }
   ... on TableSchemaMetadataEntry { schema { columns { name type description } } }
 }"""
-TERMINATE = """mutation($run: String!) { terminateRun(runId: $run) {
+_TERMINATE = """mutation($run: String!) { terminateRun(runId: $run) {
   __typename ... on TerminateRunFailure { message } ... on PythonError { message }
 } }"""
 _BACKFILL = """mutation($given: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $given) {
@@ -107,14 +108,18 @@ class Gate:
 
 @dataclass(frozen=True)
 class Page:
-    """The page of a project named ``tests``, on a port."""
+    """The page of a project, on a port."""
 
     port: int
+    project: str = "tests"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def launch(self, assets: Sequence[str] | None = None, job: str = "", tags: Mapping[str, str] | None = None) -> str:
         """Launch the assets (``a/b`` each), as "Materialize selected" does, or a job. Returns the run."""
-        selector: dict[str, Any] = {"repositoryLocationName": "tests", "repositoryName": "__repository__"}
-        selector["pipelineName"] = job or "__ASSET_JOB"
+        selector: dict[str, Any] = {**self._where(), "pipelineName": job or "__ASSET_JOB"}
         if assets is not None:
             selector["assetSelection"] = keys(assets)
         given = {
@@ -123,12 +128,12 @@ class Page:
             "runConfigData": "{}",
             "executionMetadata": {"tags": _tags(tags or {})},
         }
-        found = query(self.port, _LAUNCH, {"given": given})["launchPipelineExecution"]
+        found = self._ask(_LAUNCH, {"given": given})["launchPipelineExecution"]
         assert "run" in found, found
         return str(found["run"]["runId"])
 
     def run(self, run: str) -> dict[str, Any]:
-        found = dict(query(self.port, _RUN, {"run": run})["runOrError"])
+        found = dict(self._ask(_RUN, {"run": run})["runOrError"])
         return {**found, "tags": {tag["key"]: tag["value"] for tag in found["tags"]}}
 
     def status(self, run: str) -> str:
@@ -137,7 +142,7 @@ class Page:
     def runs(self, **tags: str) -> list[str]:
         """The runs with such tags, the newest first; ``__`` stands for ``/`` in their names."""
         wanted = _tags({key.replace("__", "/"): value for key, value in tags.items()})
-        found = query(self.port, _RUNS, {"tags": wanted or None})["runsOrError"]["results"]
+        found = self._ask(_RUNS, {"tags": wanted or None})["runsOrError"]["results"]
         return [str(run["runId"]) for run in found]
 
     def end_of(self, run: str, seconds: float = 60) -> str:
@@ -150,7 +155,7 @@ class Page:
         found: list[dict[str, Any]] = []
         after, more = None, True
         while more:
-            part = query(self.port, _EVENTS, {"run": run, "after": after})["logsForRun"]
+            part = self._ask(_EVENTS, {"run": run, "after": after})["logsForRun"]
             found += part["events"]
             after, more = part["cursor"], part["hasMore"]
         return found
@@ -176,26 +181,38 @@ class Page:
 
     def asset(self, key: str) -> dict[str, Any]:
         """What the page of an asset shows."""
-        return dict(query(self.port, _ASSET, {"key": keys([key])[0]})["assetNodeOrError"])
+        return dict(self._ask(_ASSET, {"key": keys([key])[0]})["assetNodeOrError"])
 
     def backfill(self, assets: Sequence[str], days: Sequence[str]) -> str:
         """Launch a backfill of days. Returns its name."""
         given = {"assetSelection": keys(assets), "partitionNames": list(days)}
-        found = query(self.port, _BACKFILL, {"given": given})["launchPartitionBackfill"]
+        found = self._ask(_BACKFILL, {"given": given})["launchPartitionBackfill"]
         assert "backfillId" in found, found
         return str(found["backfillId"])
 
     def backfill_status(self, backfill: str) -> str:
-        return str(query(self.port, _BACKFILL_STATUS, {"backfill": backfill})["partitionBackfillOrError"]["status"])
+        return str(self._ask(_BACKFILL_STATUS, {"backfill": backfill})["partitionBackfillOrError"]["status"])
 
     def ticks(self, trigger: str) -> list[dict[str, Any]]:
         """The ticks of a schedule or sensor, the newest first."""
-        selector = {"repositoryLocationName": "tests", "repositoryName": "__repository__", "name": trigger}
-        return list(query(self.port, _TICKS, {"selector": selector})["instigationStateOrError"]["ticks"])
+        selector = {**self._where(), "name": trigger}
+        return list(self._ask(_TICKS, {"selector": selector})["instigationStateOrError"]["ticks"])
 
     def terminate(self, run: str) -> None:
-        found = query(self.port, TERMINATE, {"run": run})["terminateRun"]
+        found = self._ask(_TERMINATE, {"run": run})["terminateRun"]
         assert found["__typename"] == "TerminateRunSuccess", found
+
+    def _ask(self, text: str, variables: Mapping[str, Any]) -> Any:
+        """Ask in GraphQL, with patience: several suites may share the machine."""
+        body = json.dumps({"query": text, "variables": variables}).encode()
+        request = Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        with urlopen(request, timeout=60) as answer:
+            found = json.load(answer)
+        assert "errors" not in found, found["errors"]
+        return found["data"]
+
+    def _where(self) -> dict[str, str]:
+        return {"repositoryLocationName": self.project, "repositoryName": "__repository__"}
 
 
 def keys(names: Sequence[str]) -> list[dict[str, list[str]]]:
