@@ -77,32 +77,33 @@ def _judge(
     if record.definition != check.definition:
         yield Refusal(check.name, f"was changed after it ran in run {record.run}", mend, stale=True)
         return
-    latest, newest = max(((touched(id), id) for id in seen), default=(0, check.id))
-    if latest > record.run and check.kind != "unit_test":  # which looks at no row of the warehouse
+    (moment, run), newest = max(((touched(id), id) for id in seen), default=((0, 0), check.id))
+    if moment > record.moment and check.kind != "unit_test":  # which looks at no row of the warehouse
         name = graph.nodes[newest].name
-        yield Refusal(check.name, f"has not run since run {latest}, which changed {name}", mend, stale=True)
+        yield Refusal(check.name, f"has not run since run {run}, which changed {name}", mend, stale=True)
     elif record.result.status in ("fail", "error"):
         said = f": {record.result.message}" if record.result.message else ""
         yield Refusal(check.name, f"failed in run {record.run}{said}", mend)
 
 
 class _Touched:
-    """The last run that may have changed the rows of a node: its own build or load, or that of a view's parents."""
+    """When the rows of a node may have changed last, and in which run: its own build or load, or a view's parents."""
 
     def __init__(self, graph: Graph, nodes: Mapping[str, NodeRecord], views: Set[str]) -> None:
         self._graph = graph
         self._nodes = nodes
         self._views = views
-        self._known: dict[str, int] = {}
+        self._known: dict[str, tuple[int, int]] = {}
 
-    def __call__(self, id: str) -> int:
+    def __call__(self, id: str) -> tuple[int, int]:
         if id not in self._known:
             self._known[id] = self._find(self._graph.nodes[id])
         return self._known[id]
 
-    def _find(self, node: GraphNode) -> int:
+    def _find(self, node: GraphNode) -> tuple[int, int]:
         key = table_key(node.table) if node.kind == "source" and node.table else node.id
-        own = self._nodes[key].touched if key in self._nodes else 0
+        record = self._nodes.get(key)
+        own = (record.moment, record.touched) if record else (0, 0)
         if node.materialized != "ephemeral" and str(node.table).lower() not in self._views:
             return own
         return max([own, *(self(parent) for parent in node.parents if parent in self._graph.nodes)])

@@ -11,9 +11,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from smoll.errors import SmollError, TransformError
 from smoll.load import Job
 from smoll.model import StreamRef, TableRef
 from smoll.plan import find_jobs, match_streams, open_transform
-from smoll.project import FILE, ProjectConfig, Trigger, load_config
+from smoll.project import FILE, ProjectConfig, SqlSource, Trigger, load_config
+from smoll.project.sql import is_pattern
 from smoll.publish import released_nodes
 from smoll.state.layout import Layout, write_atomically
 from smoll.state.ledger import open_ledger
@@ -73,20 +75,19 @@ def describe(config: ProjectConfig) -> Description:
     SmollError
         A source that must be asked cannot be reached and was never loaded, or dbt cannot parse its project.
     """
-    path = _path(config)
-    key = _key(config)
-    known = _read(path, key)
+    key, asked = _key(config), _ask_sources(config)
+    known = _read(config, key, asked)
     if known is None and "dbt" not in sys.modules:
         _ask_elsewhere(config)
-        known = _read(path, key)
+        known = _read(config, key, asked)
     if known is None:  # dbt is here already, or the project changes while we look
-        known = describe_now(config)
-        _write(path, key, known)
+        known, variables = _describe(config)
+        _write(config, key, asked, variables, known)
     return known
 
 
-def describe_now(config: ProjectConfig) -> Description:
-    """Describe the project in this process, whatever is known of it. Raises as `describe` does."""
+def _describe(config: ProjectConfig) -> tuple[Description, tuple[str, ...]]:
+    """Describe the project in this process; and the variables of the environment that dbt has read."""
     import duckdb
 
     layout = Layout(config.root)
@@ -98,12 +99,13 @@ def describe_now(config: ProjectConfig) -> Description:
     settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
     work = _path(config).parent / "dbt"
     dbt = open_transform(config, layout, settings, jobs, lambda line: None, lambda event: None, work, known)
-    return Description(
+    description = Description(
         streams=tuple(_streams(jobs)),
         graph=dbt.graph if dbt else Graph({}),
         released=tuple(node.id for node in released_nodes(config, dbt)) if dbt else (),
         selections=dict(_selections(config, jobs, dbt)),
     )
+    return description, dbt.variables if dbt else ()
 
 
 def _streams(jobs: Sequence[Job]) -> Iterator[StreamInfo]:
@@ -158,9 +160,7 @@ def _path(config: ProjectConfig) -> Path:
 
 
 def _key(config: ProjectConfig) -> str:
-    """Changes with everything that the answer may depend on, save what a database or a connector would say now."""
-    from smoll import __version__
-
+    """Changes with all that the answer depends on, save what a database would say now, and dbt's variables."""
     layout = Layout(config.root)
     with open_ledger(layout.ledger) as ledger:
         known = [state.ref for state in ledger.streams() if state.ref.source in config.sources] if ledger else []
@@ -168,15 +168,55 @@ def _key(config: ProjectConfig) -> str:
     found = sorted(str(ref) for ref in known if ref not in named)  # by "*", or with another stream
     folder = config.transform_dir
     own = sources_file(folder) if (folder / "dbt_project.yml").is_file() else None
-    files = [_mark(path) for path in [*_files(folder), config.root / ".env"] if path != own]
-    parts = [_VERSION, __version__, sys.version, repr(config), (config.root / FILE).read_text(), found]
-    return hashlib.sha256(json.dumps([*parts, sorted(files)]).encode()).hexdigest()
+    beside = [config.root / ".env", *config.root.glob("*.py"), *_catalogs(layout)]
+    files = [_mark(path) for path in [*_files(folder), *beside] if path != own]
+    versions = [_VERSION, version("smoll"), version("dbt-core"), sys.version]
+    parts = [versions, repr(config), (config.root / FILE).read_text(encoding="utf-8"), found, sorted(files)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _catalogs(layout: Layout) -> Iterator[Path]:
+    """What connectors have said of their streams."""
+    for pattern in ("*/cache/catalog-*.json", "*/*/cache/catalog-*.json"):
+        yield from layout.connectors.glob(pattern)
+
+
+def _ask_sources(config: ProjectConfig) -> list[str] | None:
+    """The streams of databases that are asked for them, as these say now; None where one does not answer."""
+    asked = {
+        name: source
+        for name, source in config.sources.items()
+        if isinstance(source, SqlSource) and any(map(is_pattern, source.streams))
+    }
+    if not asked:
+        return []
+    import duckdb
+
+    try:
+        with duckdb.connect(":memory:") as connection:
+            jobs = find_jobs(config.model_copy(update={"sources": asked}), connection)
+    except SmollError:
+        return None
+    return [str(stream) for stream in _streams(jobs)]
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in _NOT_READ]
+    """The files of the dbt project, and of local packages, which dbt links into it."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if Path(place) == folder:
+            folders[:] = [name for name in folders if name not in _NOT_READ]
+        if (real := os.path.realpath(place)) in seen:
+            folders[:] = []
+            continue
+        seen.add(real)
         yield from (Path(place) / name for name in names)
+
+
+def _values(variables: Iterable[str], config: ProjectConfig) -> str:
+    """A hash of the values that variables have for dbt."""
+    values = [os.environ.get(name, config.dotenv.get(name)) for name in sorted(variables)]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _mark(path: Path) -> list[Any]:
@@ -208,8 +248,9 @@ def _main(root: Path) -> None:
         config = load_config(root)
         try:
             with contextlib.redirect_stdout(sys.stderr):
-                key = _key(config)
-                _write(_path(config), key, describe_now(config))
+                key, asked = _key(config), _ask_sources(config)
+                description, variables = _describe(config)
+                _write(config, key, asked, variables, description)
         except SmollError as error:
             said = {"error": config.redact(error.message), "hint": config.redact(error.hint)}
     except SmollError as error:
@@ -217,9 +258,15 @@ def _main(root: Path) -> None:
     print(json.dumps(said))
 
 
-def _write(path: Path, key: str, description: Description) -> None:
+def _write(
+    config: ProjectConfig, key: str, asked: list[str] | None, variables: Sequence[str], description: Description
+) -> None:
+    path = _path(config)
     content = {
         "key": key,
+        "asked": asked,
+        "variables": variables,
+        "values": _values(variables, config),
         "streams": [asdict(stream) for stream in description.streams],
         "nodes": [asdict(node) for node in description.graph.nodes.values()],
         "exposures": [asdict(exposure) for exposure in description.graph.exposures],
@@ -233,10 +280,13 @@ def _write(path: Path, key: str, description: Description) -> None:
     write_atomically(path, json.dumps(content, default=str))
 
 
-def _read(path: Path, key: str) -> Description | None:
+def _read(config: ProjectConfig, key: str, asked: list[str] | None) -> Description | None:
+    """The answer that is kept, if it still holds. Where a database does not answer, it said the same as before."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["key"] != key:
+        found = json.loads(_path(config).read_text(encoding="utf-8"))
+        if found["key"] != key or found["values"] != _values(found["variables"], config):
+            return None
+        if asked is not None and asked != found["asked"]:
             return None
         nodes = [_node(each) for each in found["nodes"]]
         return Description(

@@ -15,7 +15,7 @@ from smoll.errors import TransformError, UsageError
 from smoll.events import Listener, ReleaseStarted
 from smoll.interrupts import interruptible
 from smoll.load.rejects import rejected_table
-from smoll.load.table import count_rows
+from smoll.load.table import count_rows, prepare_schemas
 from smoll.model import Refusal, ReleasedTable, ReleaseManifest, ReleaseOutcome, ReleaseStatus, TableRef
 from smoll.release import (
     Candidate,
@@ -66,6 +66,7 @@ def publish(
     with open_warehouse(layout.warehouse, settings) as warehouse:
         for statement in dbt.session:
             warehouse.execute(statement)
+        prepare_schemas(warehouse, ())  # nothing need have been loaded
         views = views_of(warehouse)
         reasons = refusals(dbt.graph, ids, ledger.nodes(), ledger.checks(), views)
         if reasons:

@@ -168,8 +168,12 @@ class Run:
         jobs: Sequence[Job],
         reload: frozenset[StreamRef] = frozenset(),
         span: tuple[str | None, str | None] | None = None,
-    ) -> None:
-        """Load, and take note of each stream as it finishes: an interrupted run knows what it had committed."""
+    ) -> tuple[StreamResult, ...]:
+        """Load, and take note of each stream as it finishes: an interrupted run knows what it had committed.
+
+        Returns what became of each, in the order of the project file.
+        """
+        before = self.streams
 
         def touched(table: TableRef) -> None:
             self.ledger.begin_load(self.number, table)
@@ -195,7 +199,9 @@ class Run:
                 log=self.log.line,
             )
         finally:  # sources finish in any order
-            self.streams = tuple(sorted(self.streams, key=lambda result: _place(result.ref, order)))
+            loaded = sorted(self.streams[len(before) :], key=lambda result: _place(result.ref, order))
+            self.streams = (*before, *loaded)
+        return tuple(loaded)
 
     def note(self, result: StreamResult) -> None:
         """Take note of a table that was written, or was not, and tell of it.

@@ -23,6 +23,8 @@ from smoll.warehouse import columns_of, open_warehouse
 
 WAREHOUSE = "warehouse"
 """The IO manager by which an asset of the user's own takes a stream or a model as its input."""
+_FIRST, _THEN, _LAST = ({"dagster/priority": number} for number in ("10", "5", "-10"))
+"""What links two steps may have been left out of a selection; their order stays."""
 _NO_NAME = re.compile(r"[^A-Za-z0-9_]")
 Facts = Mapping[str, Any]
 
@@ -32,11 +34,18 @@ def load_assets(config: ProjectConfig, description: Description, names: Names) -
     if not description.streams:
         return None
     by_key = {names.streams[stream.ref]: stream for stream in description.streams}
-    sources = {node.table: node for node in description.graph.nodes.values() if node.kind == "source"}
+    known = [node for node in description.graph.nodes.values() if node.kind == "source"]
+    sources = {str(node.table).lower(): node for node in known}
+    first = min((stream.daily_from for stream in description.streams if stream.daily_from), default=None)
+    days = dg.DailyPartitionsDefinition(first.isoformat()) if first else None  # one for all that meet in a job
 
     @dg.multi_asset(
         name=f"{names.project}_load",
-        specs=[_stream_spec(config, key, stream, sources.get(stream.table)) for key, stream in by_key.items()],
+        specs=[
+            _stream_spec(config, key, stream, sources.get(str(stream.table).lower()), days)
+            for key, stream in by_key.items()
+        ],
+        op_tags=_FIRST,
         can_subset=True,
         required_resource_keys={RESOURCE},
         pool=names.project,
@@ -56,10 +65,8 @@ def load_assets(config: ProjectConfig, description: Description, names: Names) -
             with open_warehouse(run.layout.warehouse, run.settings) as warehouse:
                 jobs = only(session.jobs(warehouse), frozenset(keys))
                 _refuse_gone(keys, {plan.ref for job in jobs for plan in job.plans})
-                before = len(run.streams)
-                run.load(warehouse, jobs, again, span)
+                results.extend(map_texts(run.load(warehouse, jobs, again, span), config.redact))
                 stop_if(run.interrupted)
-                results.extend(map_texts(run.streams[before:], config.redact))
                 columns.update({one.table: columns_of(warehouse, one.table) for one in results})
 
         session.step(work)
@@ -86,8 +93,13 @@ def _refuse_gone(wanted: Iterable[object], there: Container[object]) -> None:
         )
 
 
-def _stream_spec(config: ProjectConfig, key: dg.AssetKey, stream: StreamInfo, node: GraphNode | None) -> dg.AssetSpec:
-    days = dg.DailyPartitionsDefinition(stream.daily_from.isoformat()) if stream.daily_from else None
+def _stream_spec(
+    config: ProjectConfig,
+    key: dg.AssetKey,
+    stream: StreamInfo,
+    node: GraphNode | None,
+    days: dg.DailyPartitionsDefinition | None,
+) -> dg.AssetSpec:
     return dg.AssetSpec(
         key,
         description=(node.description if node else "") or f"Loaded by smoll ({stream.mode}).",
@@ -95,7 +107,7 @@ def _stream_spec(config: ProjectConfig, key: dg.AssetKey, stream: StreamInfo, no
         kinds={stream.kind, "duckdb"},
         owners=owners_of(node.owners) if node else None,
         tags=tags_of(node.tags) if node else None,
-        partitions_def=days,
+        partitions_def=days if stream.daily_from else None,
         freshness_policy=_freshness(node) if node else None,
         metadata={
             "dagster/table_name": str(stream.table),
@@ -178,6 +190,7 @@ def build_assets(
         name=f"{names.project}_build",
         specs=[_node_spec(config, graph, names, node) for node in built.values()],
         check_specs=[spec for spec, _ in checks.values()],
+        op_tags=_THEN,
         can_subset=True,
         required_resource_keys={RESOURCE},
         pool=names.project,
@@ -396,7 +409,7 @@ def _facts(run: Run, session: Session, nodes: Sequence[GraphNode], names: Names)
                 continue
             columns = columns_of(warehouse, node.table)
             facts = dict(_schema(columns, dict(node.columns)))
-            if node.materialized != "view":
+            if columns and node.materialized != "view":  # a materialization of the user's own may leave none
                 row = warehouse.execute(f"SELECT count(*) FROM {node.table.sql}").fetchone()
                 facts["dagster/row_count"] = int(row[0]) if row else 0
             sql = dbt.compiled(node.id)
@@ -473,6 +486,7 @@ def release_asset(config: ProjectConfig, description: Description, names: Names)
         required_resource_keys={RESOURCE},
         pool=names.project,
         metadata={"smoll/current": dg.MetadataValue.path(str(config.root / ".smoll/releases/current"))},
+        op_tags=_LAST,
     )
     def release(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         """Publish what the warehouse holds, if every check allows it."""

@@ -64,7 +64,7 @@ def _define(config: ProjectConfig) -> dg.Definitions:
         schedules=schedules,
         sensors=[*sensors, history_sensor(config, description, names)],
         resources={RESOURCE: session_resource(config), WAREHOUSE: warehouse_io_manager(names.tables)},
-        executor=dg.in_process_executor,
+        executor=dg.in_process_executor if own.executor is None else None,
     )
     return dg.Definitions.merge(project, own)
 

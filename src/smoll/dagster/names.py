@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import keyword
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,13 @@ from smoll.model import StreamRef, TableRef
 from smoll.transform import Exposure, GraphNode
 
 _ADDRESS = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]")
+_RESERVED = {
+    *("context", "conf", "config", "meta", "arg_dict", "dict", "input_arg_dict", "output_arg_dict"),
+    *("int", "str", "float", "bool", "input", "output", "type"),
+    *keyword.kwlist,
+}
+"""Names that Dagster refuses (dagster 1.13, ``_core/definitions/utils.py``)."""
 _TAG = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 
 
@@ -55,51 +64,70 @@ def find_names(project: str, description: Description, others: Mapping[TableRef,
     """Name everything.
 
     Keys of dbt's nodes are those of dagster-dbt: ``meta: {dagster: {asset_key: [...]}}``, else the custom schema and
-    the name. A stream has ``source/stream``, or what dbt's source says of its key.
+    the name. A stream has ``source/stream``, or what dbt's source says of its key. Where two would be one for Dagster,
+    the later has more in front: its package, its kind.
 
     Parameters
     ----------
     others
         Tables that assets of the user's own write, with their keys: dbt sources over them have those keys.
     """
-    sources = [node for node in description.graph.nodes.values() if node.kind == "source" and node.table]
-    by_table = {_folded(node.table): node for node in sources if node.table}
+    graph = description.graph.nodes
+    sources = [node for node in graph.values() if node.kind == "source" and node.table]
+    by_table = {_folded(node.table): node for node in sources}
+    written = {_folded(table): key for table, key in others.items()}
+    taken = {key.to_python_identifier(): key for key in others.values()}
     streams = {}
     for stream in description.streams:
         source = by_table.get(_folded(stream.table))
-        own = _own_key(source) if source else None
-        streams[stream.ref] = own or AssetKey([stream.ref.source, *stream.ref.stream.split("/")])
+        path = [stream.ref.source, *stream.ref.stream.split("/")]
+        streams[stream.ref] = _free(taken, (_own_path(source) if source else None) or path, ["streams", *path])
     loaded = {_folded(stream.table): streams[stream.ref] for stream in description.streams}
-    written = {_folded(table): key for table, key in others.items()}
-    nodes = {}
-    for node in description.graph.nodes.values():
+    nodes: dict[str, AssetKey] = {}
+    for node in sorted(graph.values(), key=lambda node: node.kind == "source"):  # what is built has the first choice
         if node.table and not node.is_check:
-            known = loaded.get(_folded(node.table)) or written.get(_folded(node.table))
-            nodes[node.id] = (known if node.kind == "source" else None) or _own_key(node) or _node_key(node)
+            table = _folded(node.table)
+            known = (loaded.get(table) or written.get(table)) if node.kind == "source" else None
+            if known is None:
+                own, package = _node_path(node), node.id.split(".")[1]
+                known = _free(taken, _own_path(node) or own, [package, *own], [node.kind, package, *own])
+            nodes[node.id] = known
     tables = {streams[stream.ref]: stream.table for stream in description.streams}
-    tables |= {
-        nodes[node.id]: node.table for node in description.graph.nodes.values() if node.id in nodes and node.table
-    }
+    tables |= {nodes[node.id]: node.table for node in graph.values() if node.id in nodes and node.table}
     return Names(slug(project), streams, nodes, tables, frozenset(others.values()) & frozenset(nodes.values()))
+
+
+def _free(taken: dict[str, AssetKey], *paths: Sequence[str]) -> AssetKey:
+    """The first of these that Dagster can name and has not named yet; numbered where there is none."""
+    sayable = [[_NOT_IN_NAMES.sub("_", part) or "_" for part in path] for path in paths]
+    numbered = ([*sayable[-1][:-1], f"{sayable[-1][-1]}_{number}"] for number in itertools.count(2))
+    for path in itertools.chain(sayable, numbered):
+        key = AssetKey([f"{path[0]}_"] if len(path) == 1 and path[0] in _RESERVED else path)
+        if key.to_python_identifier() not in taken:
+            taken[key.to_python_identifier()] = key
+            return key
+    raise AssertionError  # numbers do not end
 
 
 def _folded(table: TableRef | None) -> str:
     return str(table).lower()
 
 
-def _own_key(node: GraphNode) -> AssetKey | None:
+def _own_path(node: GraphNode) -> Sequence[str] | None:
     own = _about(node).get("asset_key")
-    return AssetKey(own) if own else None
+    return own.split("/") if isinstance(own, str) else own or None
 
 
-def _node_key(node: GraphNode) -> AssetKey:
+def _node_path(node: GraphNode) -> Sequence[str]:
     if node.kind == "source":
-        return AssetKey(node.name.split(".", 1))
-    return AssetKey([*([node.own_schema] if node.own_schema else []), node.name])
+        return node.name.split(".", 1)
+    has_version = node.id.count(".") > 2  # model.package.name.v2
+    name = node.table.name if has_version and node.table else node.name
+    return [*([node.own_schema] if node.own_schema else []), name]
 
 
 def exposure_key(exposure: Exposure) -> AssetKey:
-    return AssetKey([exposure.kind, exposure.name])
+    return AssetKey([exposure.kind, _NOT_IN_NAMES.sub("_", exposure.name)])
 
 
 def _about(node: GraphNode) -> Mapping[str, Any]:

@@ -6,14 +6,14 @@ executor that gives each step a process of its own, each step is one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from smoll.errors import SmollError
+from smoll.errors import LoadError, SmollError
 from smoll.events import (
     CheckFinished,
     Event,
@@ -25,7 +25,6 @@ from smoll.events import (
     RunStarted,
     StreamFinished,
 )
-from smoll.model import TableRef
 from smoll.project import ProjectConfig
 from smoll.run import Run, open_run
 from smoll.warehouse import open_warehouse
@@ -73,6 +72,11 @@ class Session:
                 raise failure(self.config, error) from None
         return self._run
 
+    def fail_with(self, steps: Sequence[str]) -> None:
+        """Take note that steps have failed, if it is not known: an asset of the user's own may have."""
+        if steps and self._run is not None and self._run.status == "ok":
+            self._run.error = LoadError(f"Of Dagster's run failed: {', '.join(steps)}.")
+
     def close(self) -> None:
         """End the run of smoll, and give the project back."""
         self.release_warehouse()
@@ -92,18 +96,6 @@ class Session:
                     self.jobs(warehouse)
             self._dbt, self._parsed = self.run.parse(self._jobs or ()), True
         return self._dbt
-
-    def checks_of(self, table: TableRef) -> frozenset[str]:
-        """The checks that look at the table, or at what is built from it, or that may look at anything.
-
-        None before dbt is asked: none of them can have run.
-        """
-        if self._dbt is None:
-            return frozenset()
-        graph = self._dbt.graph
-        own = [id for id, node in graph.nodes.items() if str(node.table).lower() == str(table).lower()]
-        below = graph.descendants(own)
-        return frozenset(check.id for check in graph.checks() if check.id in below or not check.parents)
 
     def warehouse(self) -> DuckDBPyConnection:
         """The open warehouse, until it is given back."""
@@ -154,9 +146,17 @@ def session_resource(config: ProjectConfig) -> dg.ResourceDefinition:
         try:
             yield session
         finally:
+            session.fail_with(_failed_steps(context))
             session.close()
 
     return smoll
+
+
+def _failed_steps(context: dg.InitResourceContext) -> list[str]:
+    if context.instance is None or not context.run_id:
+        return []
+    logs = context.instance.all_logs(context.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    return [str(record.step_key) for record in logs]
 
 
 def _name_of(run: dg.DagsterRun | None) -> str:

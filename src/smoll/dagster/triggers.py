@@ -7,6 +7,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from smoll.connectors.files import fingerprint
+from smoll.dagster.assets import check_names
 from smoll.dagster.names import Names
 from smoll.describe import Description
 from smoll.errors import SmollError
@@ -15,6 +16,8 @@ from smoll.release import current_release
 from smoll.state.layout import Layout
 
 Job = UnresolvedAssetJobDefinition
+_NOTHING = "|"
+"""The cursor of a sensor that has not seen anything yet."""
 _Looks = Callable[[str | None], tuple[str | None, str]]
 """Given what was seen the last time, says what is seen now, and why it is nothing to run for ("" where it is)."""
 
@@ -52,27 +55,30 @@ def triggers(
     for name, sensor in config.sensors.items():
         job = _job(name, sensor, description, names, everything)
         jobs.append(job)
-        sensors.append(_sensor(name, sensor, job, _looks(config, sensor)))
+        sensors.append(_sensor(config, name, sensor, job, _looks(config, sensor)))
     return jobs, schedules, sensors
 
 
 def _job(name: str, trigger: Trigger, description: Description, names: Names, everything: Set[dg.AssetKey]) -> Job:
     """The job of a schedule or sensor: what it selects, and the release."""
     selected = description.selections.get(name)
-    keys = set(everything)
+    selection: dg.AssetSelection = dg.AssetSelection.assets(*sorted(everything))
     if selected is not None:
         keys = {names.streams[ref] for ref in selected.streams}
         keys |= {names.nodes[id] for id in selected.ids if id in names.nodes}
         keys = (keys & everything) | ({names.release} & everything)
+        known = check_names(description, names)
+        checks = sorted(dg.AssetCheckKey(*known[id]) for id in selected.ids if id in known)
+        selection = dg.AssetSelection.assets(*sorted(keys)).without_checks() | dg.AssetSelection.checks(*checks)
     return dg.define_asset_job(
         name,
-        selection=dg.AssetSelection.assets(*sorted(keys)),
+        selection=selection,
         tags={"dagster/max_retries": str(trigger.retries)} if trigger.retries else None,
         executor_def=dg.in_process_executor,
     )
 
 
-def _sensor(name: str, sensor: Sensor, job: Job, looks: _Looks) -> dg.SensorDefinition:
+def _sensor(config: ProjectConfig, name: str, sensor: Sensor, job: Job, looks: _Looks) -> dg.SensorDefinition:
     """Runs the job for each thing that is seen anew. What was there from the beginning is nothing new."""
 
     @dg.sensor(
@@ -81,13 +87,14 @@ def _sensor(name: str, sensor: Sensor, job: Job, looks: _Looks) -> dg.SensorDefi
         minimum_interval_seconds=seconds_of(sensor.every),
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
-    def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         try:
-            seen, reason = looks(context.cursor)
-        except SmollError as error:  # nothing is there yet, or cannot be reached: the next look may say more
-            return dg.SkipReason(str(error))
-        if seen is None or reason:
-            return dg.SensorResult(skip_reason=dg.SkipReason(reason), cursor=seen)
+            seen, why = looks(context.cursor)
+        except SmollError as error:  # nothing is there yet, or cannot be reached: what comes then is new
+            reason = dg.SkipReason(config.redact(str(error)))
+            return dg.SensorResult(skip_reason=reason, cursor=context.cursor or _NOTHING)
+        if seen is None or why:
+            return dg.SensorResult(skip_reason=dg.SkipReason(why), cursor=seen)
         return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=seen)
 
     return look

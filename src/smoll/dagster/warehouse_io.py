@@ -85,8 +85,7 @@ class WarehouseIOManager(dg.IOManager):
         try:
             self._refuse(key, table, partitioned=context.has_asset_partitions)
             warehouse = self._session.warehouse()
-            stale = self._session.checks_of(table)
-            write(warehouse, table, obj, lambda: run.ledger.begin_load(run.number, table, stale))
+            write(warehouse, table, obj, lambda: run.ledger.begin_load(run.number, table))
             columns = columns_of(warehouse, table)
             (rows,) = warehouse.execute(f"SELECT count(*) FROM {table.sql}").fetchone() or (0,)
         except (SmollError, duckdb.Error) as error:

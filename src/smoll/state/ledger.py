@@ -15,7 +15,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,27 +43,34 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE TABLE IF NOT EXISTS streams (
   source TEXT, stream TEXT, schema_name TEXT, table_name TEXT, total INTEGER, loaded TEXT, run INTEGER,
   status TEXT, PRIMARY KEY (source, stream));
-CREATE TABLE IF NOT EXISTS nodes (id TEXT PRIMARY KEY, touched INTEGER NOT NULL, error TEXT NOT NULL DEFAULT '');
+CREATE TABLE IF NOT EXISTS nodes (
+  id TEXT PRIMARY KEY, touched INTEGER NOT NULL, error TEXT NOT NULL DEFAULT '', moment INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS checks (
-  id TEXT PRIMARY KEY, run INTEGER NOT NULL, status TEXT NOT NULL, definition TEXT NOT NULL, result TEXT NOT NULL);
+  id TEXT PRIMARY KEY, run INTEGER NOT NULL, status TEXT NOT NULL, definition TEXT NOT NULL, result TEXT NOT NULL,
+  moment INTEGER NOT NULL DEFAULT 0);
 """
 
 
 @dataclass(frozen=True)
 class NodeRecord:
-    """``touched``: the last run that changed, or may have changed, the node. ``error``: why it was not built then."""
+    """``touched``: the last run that changed, or may have changed, the node. ``error``: why it was not built then.
+
+    ``moment`` is when, in the order of all that is known.
+    """
 
     touched: int
     error: str
+    moment: int
 
 
 @dataclass(frozen=True)
 class CheckRecord:
-    """The last answer of a check, the run that asked, and a hash of what the check was then."""
+    """The last answer of a check, the run that asked, a hash of what the check was then, and when it answered."""
 
     run: int
     definition: str
     result: CheckResult
+    moment: int
 
 
 def table_key(table: TableRef) -> str:
@@ -127,14 +134,10 @@ class Ledger:
 
     # --- what may have changed, and what the checks said
 
-    def begin_load(self, run: int, table: TableRef, checks: Iterable[str] = ()) -> None:
-        """Note, durably and before the commit, that a raw table is about to change.
-
-        What these checks have said in the same run is forgotten: by the number of the run alone, they came after it.
-        """
+    def begin_load(self, run: int, table: TableRef) -> None:
+        """Note, durably and before the commit, that a raw table is about to change."""
         with self._write() as db:
             _touch(db, run, [table_key(table)])
-            db.executemany("DELETE FROM checks WHERE id = ? AND run = ?", [(check, run) for check in checks])
 
     def finish_load(self, run: int, result: StreamResult) -> None:
         loaded = None if result.status == "failed" else datetime.now(UTC).isoformat()
@@ -169,25 +172,27 @@ class Ledger:
     ) -> None:
         """Record what dbt did. `definitions` maps a check's id to the hash of what it is now."""
         with self._write() as db:
+            moment = _next_moment(db)
             db.executemany(
                 "UPDATE nodes SET error = ? WHERE id = ?",
                 [(_error_of(node), node.id) for node in nodes],
             )
             db.executemany(
-                "INSERT OR REPLACE INTO checks VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO checks VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (c.id, run, c.status, definitions.get(c.id, ""), json.dumps(to_json(c)))
+                    (c.id, run, c.status, definitions.get(c.id, ""), json.dumps(to_json(c)), moment)
                     for c in checks
                     if c.status != "skipped"
                 ],
             )
 
     def nodes(self) -> dict[str, NodeRecord]:
-        return {row[0]: NodeRecord(row[1], row[2]) for row in self._all("SELECT id, touched, error FROM nodes")}
+        rows = self._all("SELECT id, touched, error, moment FROM nodes")
+        return {row[0]: NodeRecord(*row[1:]) for row in rows}
 
     def checks(self) -> dict[str, CheckRecord]:
-        rows = self._all("SELECT id, run, definition, result FROM checks")
-        return {row[0]: CheckRecord(row[1], row[2], _check(json.loads(row[3]))) for row in rows}
+        rows = self._all("SELECT id, run, definition, result, moment FROM checks")
+        return {row[0]: CheckRecord(row[1], row[2], _check(json.loads(row[3])), row[4]) for row in rows}
 
     def streams(self) -> tuple[StreamState, ...]:
         rows = self._all("SELECT * FROM streams ORDER BY source, stream")
@@ -258,9 +263,13 @@ def open_ledger(path: Path, *, create: bool = False) -> Iterator[Ledger | None]:
         db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         if create:
             db.executescript(_SCHEMA)
+            _add_moments(db)
             db.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (str(VERSION),))
         (version,) = db.execute("SELECT value FROM meta WHERE key = 'version'").fetchone()
     except (sqlite3.Error, TypeError) as error:
+        if not create and _is_new(path):
+            yield None
+            return
         raise _damaged(path, error) from error
     try:
         if int(version) > VERSION:
@@ -270,8 +279,33 @@ def open_ledger(path: Path, *, create: bool = False) -> Iterator[Ledger | None]:
         db.close()
 
 
+def _is_new(path: Path) -> bool:
+    """True for a ledger that another process is making just now: it has not said anything yet."""
+    try:
+        with closing(sqlite3.connect(path, timeout=30)) as db:
+            return not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'checks'").fetchall()
+    except sqlite3.Error:
+        return False
+
+
+def _add_moments(db: sqlite3.Connection) -> None:
+    """Order what an earlier version wrote by its runs."""
+    for table, run in (("nodes", "touched"), ("checks", "run")):
+        if "moment" not in [row[1] for row in db.execute(f"PRAGMA table_info({table})")]:
+            db.execute(f"ALTER TABLE {table} ADD COLUMN moment INTEGER NOT NULL DEFAULT 0")
+            db.execute(f"UPDATE {table} SET moment = {run}")
+
+
 def _touch(db: sqlite3.Connection, run: int, ids: Iterable[str], error: str = "") -> None:
-    db.executemany("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?)", [(node, run, error) for node in ids])
+    moment = _next_moment(db)
+    db.executemany("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?)", [(node, run, error, moment) for node in ids])
+
+
+def _next_moment(db: sqlite3.Connection) -> int:
+    """Later than all that is known: a number that orders what happens, within a run, too."""
+    both = "SELECT moment FROM nodes UNION ALL SELECT moment FROM checks"
+    (moment,) = db.execute(f"SELECT max(moment) FROM ({both})").fetchone()
+    return int(moment or 0) + 1
 
 
 def _error_of(node: NodeResult) -> str:

@@ -72,6 +72,11 @@ class Dbt:
             raise UsageError(f"dbt does not understand the selection: {_plain(str(result.exception))}")
         return frozenset(json.loads(line)["unique_id"] for line in result.result or ())
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The variables of the environment that the project has read while it was parsed."""
+        return tuple(sorted(self._manifest.env_vars))
+
     def compiled(self, id: str) -> str:
         """The SQL of a model or snapshot as it was built last; "" where there is none."""
         return str(getattr(self._manifest.nodes.get(id), "compiled_code", None) or "")

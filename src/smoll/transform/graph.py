@@ -184,11 +184,12 @@ def _exposure(exposure: Any) -> Exposure:
 
 def _owners(meta: Mapping[str, Any], owner: Any = None) -> tuple[str, ...]:
     """Who answers for a node: what its ``meta`` says, else the owner that dbt knows (of its group)."""
-    said = meta.get("owner") or meta.get("owners") or ()
-    named = [said] if isinstance(said, str) else [str(each) for each in said]
-    email = getattr(owner, "email", None)
-    known = email if isinstance(email, list) else [email or getattr(owner, "name", None)]
-    return tuple(named or [str(each) for each in known if each])
+    said = meta.get("owner") or meta.get("owners")
+    if not said:
+        said = getattr(owner, "email", None) or getattr(owner, "name", None) or ()
+    several = said if isinstance(said, (list, tuple)) else [said]
+    found = [(one.get("email") or one.get("name")) if isinstance(one, dict) else one for one in several]
+    return tuple(str(one) for one in found if one)
 
 
 def _group_owner(group: str | None, manifest: Any) -> Any:
