@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 
 import dagster as dg
@@ -109,5 +110,9 @@ def test_lost_runs_are_closed_and_those_of_others_are_not(instance: DagsterInsta
     assert close_lost_runs(instance, now) == 2
     assert [status(run) for run in lost] == [DagsterRunStatus.FAILURE] * 2
     assert [status(run) for run in (present, own)] == [DagsterRunStatus.STARTED] * 2
+    later = begin(DagsterRunStatus.STARTED, served)
+    assert close_lost_runs(instance, inf) == 2  # before any code server runs: whatever the clock says
+    assert [status(run) for run in (present, later, own)] == [*[DagsterRunStatus.FAILURE] * 2, DagsterRunStatus.STARTED]
+    present = begin(DagsterRunStatus.STARTED, served)
     cancel_runs(instance, seconds=0.5)  # it cannot be reached: its process is killed, and Dagster told
     assert [status(run) for run in (present, own)] == [DagsterRunStatus.CANCELED, DagsterRunStatus.STARTED]

@@ -107,6 +107,7 @@ def up(
     layout = Layout(config.root)
     layout.prepare()
     layout.dagster.mkdir(exist_ok=True)
+    layout.dagster.chmod(0o700)  # what runs print is there as they print it
     signals = signals or Signals()
     with closing(_listen(layout, port, config.dagster.port, tell)) as listener, signals.heeded():
         url = f"http://{_LOOPBACK}:{_port(listener)}"
@@ -120,7 +121,8 @@ def up(
                 on_event(event)
 
             with Supervisor(signals, happened, config.redact) as supervisor:
-                if not (supervisor.start(code_server) and supervisor.start(*users)):
+                supervisor.send(chores.program())
+                if not (supervisor.start(code_server) and supervisor.errands_done() and supervisor.start(*users)):
                     raise Interrupted("Interrupted before everything was up.")
                 on_event(Ready(url, supervisor.pids, health.load_error(_port(listener)) or ()))
                 supervisor.watch(lambda: chores.do(supervisor))
@@ -179,12 +181,14 @@ class _Chores:
         if time.monotonic() < self.due:
             return
         self.due = time.monotonic() + _DAY
-        command = (
-            *(*_PYTHON, "-m", "smoll.up.housekeeping", "--served-since", repr(self.served_since)),
-            *("--keep-days", str(self.config.dagster.keep_days)),
-        )
+        days = str(self.config.dagster.keep_days)
+        supervisor.send(self.program("--served-since", repr(self.served_since), "--keep-days", days))
+
+    def program(self, *options: str) -> Program:
+        """Housekeeping; without options it closes all runs that look as if they ran."""
+        command = (*_PYTHON, "-m", "smoll.up.housekeeping", *options)
         log = _log(self.layout, HOUSEKEEPING)
-        supervisor.send(Program(HOUSEKEEPING, command, self.environment, self.config.root, log, lambda since: True))
+        return Program(HOUSEKEEPING, command, self.environment, self.config.root, log, lambda since: True)
 
 
 def _environment(config: ProjectConfig, layout: Layout) -> dict[str, str]:

@@ -186,13 +186,19 @@ class Supervisor:
         self._spawn(errand)
         self._errands.append(errand)
 
+    def errands_done(self) -> bool:
+        """Wait until what was sent has ended. Returns False if the wish to stop comes first."""
+        while self._errands and not self.signals.stop.is_set():
+            self._end_errands()
+            self.signals.wait(_ASK_SECONDS)
+        return not self._errands
+
     def watch(self, each_turn: Callable[[], None] = lambda: None) -> None:
         """Keep the programs running until the wish to stop comes."""
         while not self.signals.stop.is_set():
             for child in self._children:
                 self._look_after(child)
-            for errand in [each for each in self._errands if each.process and each.process.poll() is not None]:
-                self._back(errand)
+            self._end_errands()
             each_turn()
             self.signals.wait(_IDLE_SECONDS if self._all_healthy() else _ASK_SECONDS)
 
@@ -232,6 +238,10 @@ class Supervisor:
         child.due = time.monotonic() + child.pause
         self.on_event(Ended(child.program.name, how, child.pause, child.log.tail()))
         child.pause = min(child.pause * 2, _LONGEST_PAUSE)
+
+    def _end_errands(self) -> None:
+        for errand in [each for each in self._errands if each.process and each.process.poll() is not None]:
+            self._back(errand)
 
     def _back(self, errand: _Child) -> None:
         assert errand.process and errand.log
