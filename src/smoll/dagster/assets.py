@@ -63,7 +63,10 @@ def load_assets(config: ProjectConfig, description: Description, names: Names) -
 
         def work(run: Run) -> None:
             with open_warehouse(run.layout.warehouse, run.settings) as warehouse:
-                jobs = only(session.jobs(warehouse), frozenset(keys))
+                every = session.jobs(warehouse)
+                if _goes_on(context, names):
+                    session.parse_ahead(every)
+                jobs = only(every, frozenset(keys))
                 _refuse_gone(keys, {plan.ref for job in jobs for plan in job.plans})
                 results.extend(map_texts(run.load(warehouse, jobs, again, span), config.redact))
                 stop_if(run.interrupted)
@@ -81,6 +84,13 @@ def load_assets(config: ProjectConfig, description: Description, names: Names) -
             raise dg.Failure("\n".join(f"{result.ref}: {result.error}" for result in failed))
 
     return load
+
+
+def _goes_on(context: dg.AssetExecutionContext, names: Names) -> bool:
+    """True where this process does other steps of the project, too: they want dbt."""
+    step = context.get_step_execution_context()
+    others = {*step.execution_plan.step_keys_to_execute} - {step.step.key}
+    return any(key.startswith(f"{names.project}_") for key in others)
 
 
 def _refuse_gone(wanted: Iterable[object], there: Container[object]) -> None:

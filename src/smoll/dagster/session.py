@@ -7,6 +7,7 @@ executor that gives each step a process of its own, each step is one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from smoll.events import (
     RunStarted,
     StreamFinished,
 )
+from smoll.plan import brings_tables
 from smoll.project import ProjectConfig
 from smoll.run import Run, open_run
 from smoll.warehouse import open_warehouse
@@ -56,6 +58,7 @@ class Session:
     _jobs: list[Job] | None = None
     _dbt: Dbt | None = None
     _parsed: bool = False
+    _parsing: Future[Dbt | None] | None = None
     _held: ExitStack = field(default_factory=ExitStack)
     _open: ExitStack = field(default_factory=ExitStack)
     _connection: DuckDBPyConnection | None = None
@@ -80,6 +83,8 @@ class Session:
     def close(self) -> None:
         """End the run of smoll, and give the project back."""
         self.release_warehouse()
+        if self._parsing:
+            wait([self._parsing])
         self._held.close()
 
     def jobs(self, warehouse: DuckDBPyConnection) -> list[Job]:
@@ -94,8 +99,18 @@ class Session:
             if self._jobs is None:
                 with open_warehouse(self.run.layout.warehouse, self.run.settings) as warehouse:
                     self.jobs(warehouse)
-            self._dbt, self._parsed = self.run.parse(self._jobs or ()), True
+            parsing, self._parsing = self._parsing, None
+            self._dbt = parsing.result() if parsing else self.run.parse(self._jobs or ())
+            self._parsed = True
         return self._dbt
+
+    def parse_ahead(self, jobs: Sequence[Job]) -> None:
+        """Let dbt be imported and parse (seconds of Python) while DuckDB loads, for the steps that come after it."""
+        if self._parsed or self._parsing or any(brings_tables(job) for job in jobs):
+            return
+        pool = ThreadPoolExecutor(1, "parse")
+        self._parsing = pool.submit(self.run.parse, jobs)
+        pool.shutdown(wait=False)
 
     def warehouse(self) -> DuckDBPyConnection:
         """The open warehouse, until it is given back."""
