@@ -54,7 +54,8 @@ def tick(defs: dg.Definitions, name: str, instance: dg.DagsterInstance, cursor: 
 
 
 def test_schedules(make_project: MakeProject) -> None:
-    project = make_project(YML + TRIGGERS, FILES, MODELS)
+    models = {name: text for name, text in MODELS.items() if name != "schema.yml"}
+    project = make_project(YML + TRIGGERS, FILES, models)
     defs = define(project)
     nightly, hourly = defs.resolve_schedule_def("nightly_schedule"), defs.resolve_schedule_def("hourly_schedule")
     assert nightly.cron_schedule == "30 2 * * *" and nightly.execution_timezone == "Europe/Amsterdam"

@@ -20,20 +20,20 @@ SECRET = "the-password-of-the-storage"
 def test_sigkill_fails_what_runs_sigterm_cancels_it_and_both_leave_nothing(tmp_path: Path) -> None:
     # A path that is too long for a socket: the socket lies in the folder for temporary files.
     root = write_project(tmp_path / ("long" * 25) / "project")
-    before = _temporary()
-    with running(root) as up:
-        first, processes = _running_run(up)
-        os.kill(up.process.pid, signal.SIGKILL)
-        wait_until(lambda: gone(processes), 10)
-    with running(root) as up:
-        wait_until(lambda: up.status(first) == "FAILURE")
-        second, processes = _running_run(up)
-        _stop(up, signal.SIGTERM)
-        assert gone(processes)
-    assert up.process.returncode == 0
-    assert up.seen[-1] == {"event": "stopped"}
-    assert _status_of(root, second) == "CANCELED"
-    assert _temporary() == before
+    with tempfile.TemporaryDirectory() as folder:  # its path is short, and no other test's
+        with running(root, environment={"TMPDIR": folder}) as up:
+            first, processes = _running_run(up)
+            os.kill(up.process.pid, signal.SIGKILL)
+            wait_until(lambda: gone(processes), 10)
+        with running(root, environment={"TMPDIR": folder}) as up:
+            wait_until(lambda: up.status(first) == "FAILURE")
+            second, processes = _running_run(up)
+            _stop(up, signal.SIGTERM)
+            assert gone(processes)
+        assert up.process.returncode == 0
+        assert up.seen[-1] == {"event": "stopped"}
+        assert _status_of(root, second) == "CANCELED"
+        assert list(Path(folder).iterdir()) == []
 
 
 def test_a_wish_to_stop_while_it_starts(tmp_path: Path) -> None:
@@ -78,10 +78,6 @@ def _running_run(up: Up) -> tuple[str, list[psutil.Process]]:
     wait_until(lambda: up.status(run) == "STARTED")
     up.find("spawn_main")
     return run, up.processes()
-
-
-def _temporary() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob(f"smoll-{os.getuid()}-*"))
 
 
 def _stop(up: Up, number: signal.Signals) -> None:

@@ -121,8 +121,12 @@ def up(
                 on_event(event)
 
             with Supervisor(signals, happened, config.redact) as supervisor:
-                supervisor.send(chores.program())
-                if not (supervisor.start(code_server) and supervisor.errands_done() and supervisor.start(*users)):
+                if not (
+                    chores.begin(supervisor)
+                    and supervisor.start(code_server)
+                    and supervisor.errands_done()
+                    and supervisor.start(*users)
+                ):
                     raise Interrupted("Interrupted before everything was up.")
                 on_event(Ready(url, supervisor.pids, health.load_error(_port(listener)) or ()))
                 supervisor.watch(lambda: chores.do(supervisor))
@@ -176,6 +180,17 @@ class _Chores:
     def notice(self, event: Started | Ended) -> None:
         if isinstance(event, Started) and event.name == CODE_SERVER:
             self.served_since, self.due = event.since, time.monotonic()
+
+    def begin(self, supervisor: Supervisor) -> bool:
+        """Close what an earlier `smoll up` left running. Returns False if the wish to stop comes first.
+
+        Two processes must not make a new storage at the same time: files are not asked as long as there are none, and a
+        server is asked before anybody else does.
+        """
+        if self.config.dagster.storage is None and not (self.layout.dagster / "history").is_dir():
+            return True
+        supervisor.send(self.program())
+        return self.config.dagster.storage is None or supervisor.errands_done()
 
     def do(self, supervisor: Supervisor) -> None:
         if time.monotonic() < self.due:
