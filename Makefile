@@ -16,7 +16,7 @@ INSTALL := TMPDIR=$(CURDIR)/.cache/tmp $(BIN)/python -m pip install --quiet --no
 LOCKED := $(INSTALL) --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test index oldest lint torture fuzz bench docs screenshots lock clean
+.PHONY: help demo test dagster index oldest lint torture fuzz bench docs screenshots lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -69,8 +69,11 @@ index: $(VENV)/.dev ## The tests that install real connectors from the package i
 	@$(LOCKED) --only-binary :all: --target .cache/oldest -r $<
 	@touch $@
 
+dagster: $(VENV)/.dev ## The long form of the tests of Dagster, smoll up and its page
+	@$(BIN)/python -m pytest -n logical --dist loadfile -m dagster
+
 oldest: .cache/oldest/.done ## The tests of Dagster with the oldest version that is promised
-	@PYTHONPATH=$(CURDIR)/.cache/oldest $(BIN)/python -m pytest -n logical --dist loadfile tests/orchestrate
+	@PYTHONPATH=$(CURDIR)/.cache/oldest $(BIN)/python -m pytest -n logical --dist loadfile -m "not torture" tests/orchestrate
 
 lint: $(VENV)/.dev ## Style, types, import contracts
 	@$(BIN)/ruff check src tests benchmarks

@@ -15,6 +15,17 @@ from support import MakeProject, MariaDB, Postgres, mariadb_server, mariadbd, wr
 from wheels import SOURCE, TAP, build_wheel  # noqa: E402
 
 _databases = itertools.count(1)
+_IN_SHORT = {"test_graph.py", "test_guard.py"}
+"""The tests of Dagster that `make test` runs, too."""
+_PAGES = {"test_assets_page.py", "test_dagster_page.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of Dagster, but for the short form of them."""
+    for item in items:
+        is_dagsters = item.path.parent.name in ("orchestrate", "up") or item.path.name in _PAGES
+        if is_dagsters and item.path.name not in _IN_SHORT:
+            item.add_marker(pytest.mark.dagster)
 
 
 @pytest.fixture
