@@ -37,7 +37,8 @@ def load_assets(config: ProjectConfig, description: Description, names: Names) -
     known = [node for node in description.graph.nodes.values() if node.kind == "source"]
     sources = {str(node.table).lower(): node for node in known}
     first = min((stream.daily_from for stream in description.streams if stream.daily_from), default=None)
-    days = dg.DailyPartitionsDefinition(first.isoformat()) if first else None  # one for all that meet in a job
+    # One for all that meet in a job. Today counts: the page's "latest" must not be a day behind.
+    days = dg.DailyPartitionsDefinition(first.isoformat(), end_offset=1) if first else None
 
     @dg.multi_asset(
         name=f"{names.project}_load",
