@@ -20,10 +20,11 @@ from smoll.accounts import (
     set_state,
 )
 from smoll.adding import Added, add_source
+from smoll.diff import diff_releases
 from smoll.errors import ReleaseError, UsageError
 from smoll.events import Listener
 from smoll.examine import examine_project
-from smoll.model import Finding, ReleaseEntry, RunResult, Status
+from smoll.model import Diff, Finding, ReleaseEntry, RunResult, Status
 from smoll.programs import (
     ConnectorSpec,
     Discovery,
@@ -340,6 +341,23 @@ class Project:
         if number is None:
             raise UsageError("There is no release yet.", hint="`smoll run` makes the first.")
         return release.entry(self._layout, number)
+
+    def diff(self, before: int | None = None, after: int | None = None, *, samples: int = 5) -> Diff:
+        """Compare release `before` (the current one by default) with `after` (by default what the next would be).
+
+        Parameters
+        ----------
+        samples
+            So many rows at most are shown of each sort of difference of a table; columns marked ``pii`` never.
+
+        Raises
+        ------
+        UsageError
+            There is no such release.
+        ReleaseError
+            Nothing has been released, or a run holds the working warehouse.
+        """
+        return diff_releases(self.config, before, after, samples)
 
     def rollback(self, number: int | None = None) -> ReleaseEntry:
         """Publish an earlier release and hold it until `resume`. Runs go on building and staging meanwhile.

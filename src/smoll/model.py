@@ -189,6 +189,60 @@ class ReleaseEntry:
 
 
 @dataclass(frozen=True)
+class ColumnDiff:
+    """A column that came, went, or has another type. ``before`` and ``after`` are DuckDB types, "" where it is not."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class RowDiff:
+    """One row of a sample: its key, and each value that is shown, before and after (None: NULL, or not there)."""
+
+    what: Literal["added", "removed", "changed"]
+    key: dict[str, str | None]
+    values: dict[str, tuple[str | None, str | None]]
+
+
+@dataclass(frozen=True)
+class TableDiff:
+    """What became of one table.
+
+    ``key`` are the columns by which rows were matched; without one, rows are only added or removed. ``columns`` are
+    changes of its schema, ``values`` says for how many of the changed rows each column differs, most first. ``note`` is
+    what a person should know of the comparison.
+    """
+
+    ref: TableRef
+    status: Literal["added", "removed", "changed", "equal", "unknown"]
+    rows_before: int = 0
+    rows_after: int = 0
+    added: int = 0
+    removed: int = 0
+    changed: int = 0
+    key: tuple[str, ...] = ()
+    columns: tuple[ColumnDiff, ...] = ()
+    values: dict[str, int] = field(default_factory=dict)
+    samples: tuple[RowDiff, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What is different between two releases, or between one and what the next one would be."""
+
+    before: str
+    after: str
+    tables: tuple[TableDiff, ...]
+
+    @property
+    def is_equal(self) -> bool:
+        return all(table.status == "equal" for table in self.tables)
+
+
+@dataclass(frozen=True)
 class Hold:
     """Why ``current`` does not move: set by a rollback, ended by ``smoll release resume``."""
 

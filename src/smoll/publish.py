@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from smoll.project import ProjectConfig
-    from smoll.transform import Dbt, GraphNode
+    from smoll.transform import Dbt, Graph, GraphNode
 
 T = TypeVar("T")
 
@@ -140,15 +140,20 @@ def _missing(dbt: Dbt, warehouse: DuckDBPyConnection, node: GraphNode) -> Iterat
 
 
 def _candidate(config: ProjectConfig, dbt: Dbt, node: GraphNode, views: Set[str]) -> Candidate:
-    behind = [dbt.graph.nodes[id] for id in dbt.graph.ancestors([node.id])]
+    assert node.table is not None
+    is_view = str(node.table).lower() in views
+    ignored = ignored_columns(config, dbt.graph, node)
+    return Candidate(node.id, node.table, is_view, ignored, node.description, node.columns)
+
+
+def ignored_columns(config: ProjectConfig, graph: Graph, node: GraphNode) -> frozenset[str]:
+    """The columns that differ between two loads of the same data, in lower case: load metadata, and snapshot clocks."""
+    behind = [graph.nodes[id] for id in graph.ancestors([node.id])]
     schemas = {above.table.schema.lower() for above in behind if above.kind == "source" and above.table}
     sources = [source for source in config.sources.values() if source.schema_name.lower() in schemas]
     clocks = ("load_id", "loaded_at", "file", "valid_from", "valid_to")
     metadata = [str(getattr(source.metadata, clock)) for source in sources for clock in clocks]
-    ignored = frozenset(name.lower() for name in [*metadata, *node.clocks])
-    assert node.table is not None
-    is_view = str(node.table).lower() in views
-    return Candidate(node.id, node.table, is_view, ignored, node.description, node.columns)
+    return frozenset(name.lower() for name in [*metadata, *node.clocks])
 
 
 def _same_as_newest(layout: Layout, tables: tuple[ReleasedTable, ...]) -> int | None:
