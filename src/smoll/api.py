@@ -24,7 +24,8 @@ from smoll.diff import diff_releases
 from smoll.errors import ReleaseError, UsageError
 from smoll.events import Listener
 from smoll.examine import examine_project
-from smoll.model import Diff, Finding, ReleaseEntry, RunResult, Status
+from smoll.gc import collect_garbage
+from smoll.model import Diff, Finding, ReleaseEntry, Removal, RunResult, Status
 from smoll.programs import (
     ConnectorSpec,
     Discovery,
@@ -358,6 +359,34 @@ class Project:
             Nothing has been released, or a run holds the working warehouse.
         """
         return diff_releases(self.config, before, after, samples)
+
+    def pin(self, number: int | None = None, reason: str = "") -> ReleaseEntry:
+        """Keep a release (``current`` by default) for ever. Raises UsageError where there is none of this number."""
+        self._layout.prepare()
+        entry = self.release(number)
+        release.pin(self._layout, entry.manifest.number, reason)
+        return self.release(entry.manifest.number)
+
+    def unpin(self, number: int) -> ReleaseEntry:
+        """Treat a pinned release as any other again. Raises UsageError where it is not pinned."""
+        self._layout.prepare()
+        release.unpin(self._layout, number)
+        return self.release(number)
+
+    def gc(self, *, dry_run: bool = False, wait: bool = True, on_event: Listener | None = None) -> tuple[Removal, ...]:
+        """Remove releases that need not stay, and what killed runs and removed sources left; say what it was.
+
+        Parameters
+        ----------
+        dry_run
+            Only say what would go.
+
+        Raises
+        ------
+        LockedError
+            A run holds the project and `wait` is False.
+        """
+        return collect_garbage(self.config, dry_run=dry_run, wait=wait, on_event=on_event)
 
     def rollback(self, number: int | None = None) -> ReleaseEntry:
         """Publish an earlier release and hold it until `resume`. Runs go on building and staging meanwhile.

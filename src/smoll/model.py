@@ -180,12 +180,33 @@ class ReleaseManifest:
 
 @dataclass(frozen=True)
 class ReleaseEntry:
-    """One release as a list shows it. ``current`` is what readers see, ``held`` is staged under a hold."""
+    """One release as a list shows it. ``current`` is what readers see, ``held`` is staged under a hold, ``pinned``
+    stays for ever.
+    """
 
     manifest: ReleaseManifest
     path: str
     current: bool
     held: bool
+    pinned: bool = False
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Why a release stays for ever."""
+
+    release: int
+    since: datetime
+    reason: str
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Something that `smoll gc` has removed, or would remove. ``path`` is relative to the project's folder."""
+
+    path: str
+    bytes: int
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from smoll.check import known_checks, refusals, remedy
-from smoll.errors import TransformError, UsageError
-from smoll.events import Listener, ReleaseStarted
+from smoll.errors import ReleaseError, TransformError, UsageError
+from smoll.events import Listener, Message, ReleaseStarted
 from smoll.interrupts import interruptible
 from smoll.load.rejects import rejected_table
 from smoll.load.table import count_rows
 from smoll.model import Refusal, ReleasedTable, ReleaseManifest, ReleaseOutcome, ReleaseStatus, TableRef
 from smoll.release import (
     Candidate,
+    Retention,
     build_release,
     current_release,
     hash_tables,
@@ -27,6 +28,7 @@ from smoll.release import (
     next_number,
     put_forward,
     read_manifest,
+    remove_expired,
 )
 from smoll.state.layout import Layout
 from smoll.state.ledger import Ledger
@@ -94,8 +96,26 @@ def publish(
             git_dirty=dirty,
         )
         interruptible(warehouse, lambda: build_release(warehouse, layout, manifest, candidates))
-    published = put_forward(layout, manifest.number, config.release.keep)
+    published = put_forward(layout, manifest.number)
+    _tidy(config, layout, emit)
     return _outcome(layout, "published" if published else "staged", manifest.number)
+
+
+def retention_of(config: ProjectConfig) -> Retention:
+    """How many releases stay, how old they may be, and how much of the disk they may take."""
+    return Retention(config.release.keep, config.release.keep_days, config.release.keep_bytes)
+
+
+def _tidy(config: ProjectConfig, layout: Layout, emit: Listener) -> None:
+    """Remove the releases that need not stay; one that goes for want of space is told."""
+    try:
+        gone = remove_expired(layout, retention_of(config))
+    except ReleaseError as error:  # the new release is there all the same
+        emit(Message(f"{error.message} {error.hint}", "warning"))
+        return
+    for each in gone:
+        if "took" in each.reason:
+            emit(Message(f"Release {each.number} was removed: {each.reason}.", "warning"))
 
 
 def released_nodes(config: ProjectConfig, dbt: Dbt) -> list[GraphNode]:
@@ -167,7 +187,7 @@ def _unchanged(config: ProjectConfig, layout: Layout, number: int) -> ReleaseOut
     """Nothing new to release. A run that was killed between staging and switching is completed here."""
     if is_current(layout, number):
         return ReleaseOutcome("unchanged", number, message=f"Nothing changed since release {number}.")
-    if put_forward(layout, number, config.release.keep):
+    if put_forward(layout, number):
         return _outcome(layout, "published", number)
     seen = current_release(layout)
     message = f"Nothing changed since release {number}, which is held back; readers see release {seen}."

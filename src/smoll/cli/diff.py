@@ -29,8 +29,8 @@ def command(
 ) -> int:
     """Compare release BEFORE with release AFTER: schemas, rows, and the values that changed.
 
-    BEFORE is the current release if it is left out, AFTER what the next release would be. Rows are matched by the key that
-    dbt knows of a table: a constraint, a test of uniqueness, or `meta: {primary_key: ...}`.
+    BEFORE is the current release if it is left out, AFTER what the next release would be. Rows are matched by the key
+    that dbt knows of a table: a constraint, a test of uniqueness, or `meta: {primary_key: ...}`.
     """
     if markdown and as_json:
         raise click.UsageError("Choose --markdown or --json.")
