@@ -98,6 +98,7 @@ class Project:
         reload: Sequence[str] = (),
         since: str | None = None,
         until: str | None = None,
+        allow_breaking: bool = False,
         wait: bool = True,
         on_event: Listener | None = None,
     ) -> RunResult:
@@ -114,6 +115,8 @@ class Project:
         since, until
             With `reload`: load only a range of the cursor again, from `since` (inclusive) up to `until` (exclusive).
             The rows that the table has in this range go; its other rows and the state stay.
+        allow_breaking
+            Release also what takes tables, columns or types away from readers of the current release.
         wait
             Wait for another run, or raise LockedError.
         on_event
@@ -124,7 +127,7 @@ class Project:
         UsageError, LockedError, StateError
             Nothing was run. A failing load, model or check is in the result instead.
         """
-        request = Request(select, exclude, full_refresh, tuple(reload), since, until)
+        request = Request(select, exclude, full_refresh, tuple(reload), since, until, allow_breaking)
         return run_project(self.config, request, wait=wait, on_event=on_event)
 
     def check(self) -> tuple[Finding, ...]:

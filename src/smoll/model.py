@@ -162,7 +162,10 @@ class ReleasedTable:
 
 @dataclass(frozen=True)
 class ReleaseManifest:
-    """The content of ``releases/<n>/manifest.json``."""
+    """The content of ``releases/<n>/manifest.json``.
+
+    ``breaking`` is what it took away from readers of the release before, and somebody allowed.
+    """
 
     number: int
     project: str
@@ -176,6 +179,7 @@ class ReleaseManifest:
     git_commit: str | None = None
     git_dirty: bool | None = None
     bytes: int = 0
+    breaking: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from smoll.model import Refusal, ReleasedTable, ReleaseManifest, ReleaseOutcome,
 from smoll.release import (
     Candidate,
     Retention,
+    breaking,
     build_release,
     current_release,
     hash_tables,
@@ -54,8 +55,15 @@ def publish(
     nodes: Sequence[GraphNode],
     run: int,
     emit: Listener,
+    *,
+    allow_breaking: bool = False,
 ) -> ReleaseOutcome:
     """Release `nodes` of the working warehouse as they are now, if every check allows it.
+
+    Parameters
+    ----------
+    allow_breaking
+        Even where readers of the current release would miss something.
 
     Raises
     ------
@@ -81,6 +89,9 @@ def publish(
         same = _same_as_newest(layout, tables)
         if same is not None:
             return _unchanged(config, layout, same)
+        broken = tuple(_breaking(layout, tables))
+        if broken and not allow_breaking:
+            return ReleaseOutcome("refused", refusals=broken)
         commit, dirty = _git(config.root)
         manifest = ReleaseManifest(
             number=next_number(layout),
@@ -94,6 +105,7 @@ def publish(
             versions=_versions(),
             git_commit=commit,
             git_dirty=dirty,
+            breaking=tuple(f"{refusal.subject} {refusal.reason}" for refusal in broken),
         )
         interruptible(warehouse, lambda: build_release(warehouse, layout, manifest, candidates))
     published = put_forward(layout, manifest.number)
@@ -174,6 +186,12 @@ def ignored_columns(config: ProjectConfig, graph: Graph, node: GraphNode) -> fro
     clocks = ("load_id", "loaded_at", "file", "valid_from", "valid_to")
     metadata = [str(getattr(source.metadata, clock)) for source in sources for clock in clocks]
     return frozenset(name.lower() for name in [*metadata, *node.clocks])
+
+
+def _breaking(layout: Layout, tables: Sequence[ReleasedTable]) -> Iterator[Refusal]:
+    current = current_release(layout)
+    if current is not None:
+        yield from breaking(read_manifest(layout, current), tables)
 
 
 def _same_as_newest(layout: Layout, tables: tuple[ReleasedTable, ...]) -> int | None:

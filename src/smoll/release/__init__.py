@@ -1,5 +1,6 @@
 """Releases: staged beside their final place, published by one atomic switch of ``current``."""
 
+from smoll.release.breaking import breaking
 from smoll.release.build import Candidate, build_release, hash_tables
 from smoll.release.pins import read_pins
 from smoll.release.retention import Expired, Retention, expired, pin, remove_expired, unpin
@@ -22,6 +23,7 @@ __all__ = [
     "Candidate",
     "Expired",
     "Retention",
+    "breaking",
     "build_release",
     "clean",
     "current_release",

@@ -81,7 +81,9 @@ def _manifest(data: dict[str, Any]) -> ReleaseManifest:
         for item in data["tables"]
     )
     checks = tuple(CheckResult(**{**item, "nodes": tuple(item["nodes"])}) for item in data["checks"])
-    plain = {key: value for key, value in data.items() if key not in ("tables", "checks", "created")}
+    lists = {"breaking": tuple(data.get("breaking", ()))}
+    plain = {key: value for key, value in data.items() if key not in ("tables", "checks", "created", *lists)}
+    plain |= lists
     return ReleaseManifest(tables=tables, checks=checks, created=datetime.fromisoformat(data["created"]), **plain)
 
 
