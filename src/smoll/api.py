@@ -20,10 +20,12 @@ from smoll.accounts import (
     set_state,
 )
 from smoll.adding import Added, add_source
+from smoll.diff import diff_releases
 from smoll.errors import ReleaseError, UsageError
 from smoll.events import Listener
 from smoll.examine import examine_project
-from smoll.model import Finding, ReleaseEntry, RunResult, Status
+from smoll.gc import collect_garbage
+from smoll.model import Diff, Finding, ReleaseEntry, Removal, RunResult, Status
 from smoll.programs import (
     ConnectorSpec,
     Discovery,
@@ -96,6 +98,7 @@ class Project:
         reload: Sequence[str] = (),
         since: str | None = None,
         until: str | None = None,
+        allow_breaking: bool = False,
         wait: bool = True,
         on_event: Listener | None = None,
     ) -> RunResult:
@@ -112,6 +115,8 @@ class Project:
         since, until
             With `reload`: load only a range of the cursor again, from `since` (inclusive) up to `until` (exclusive).
             The rows that the table has in this range go; its other rows and the state stay.
+        allow_breaking
+            Release also what takes tables, columns or types away from readers of the current release.
         wait
             Wait for another run, or raise LockedError.
         on_event
@@ -122,7 +127,7 @@ class Project:
         UsageError, LockedError, StateError
             Nothing was run. A failing load, model or check is in the result instead.
         """
-        request = Request(select, exclude, full_refresh, tuple(reload), since, until)
+        request = Request(select, exclude, full_refresh, tuple(reload), since, until, allow_breaking)
         return run_project(self.config, request, wait=wait, on_event=on_event)
 
     def check(self) -> tuple[Finding, ...]:
@@ -340,6 +345,51 @@ class Project:
         if number is None:
             raise UsageError("There is no release yet.", hint="`smoll run` makes the first.")
         return release.entry(self._layout, number)
+
+    def diff(self, before: int | None = None, after: int | None = None, *, samples: int = 5) -> Diff:
+        """Compare release `before` (the current one by default) with `after` (by default what the next would be).
+
+        Parameters
+        ----------
+        samples
+            So many rows at most are shown of each sort of difference of a table; columns marked ``pii`` never.
+
+        Raises
+        ------
+        UsageError
+            There is no such release.
+        ReleaseError
+            Nothing has been released, or a run holds the working warehouse.
+        """
+        return diff_releases(self.config, before, after, samples)
+
+    def pin(self, number: int | None = None, reason: str = "") -> ReleaseEntry:
+        """Keep a release (``current`` by default) for ever. Raises UsageError where there is none of this number."""
+        self._layout.prepare()
+        entry = self.release(number)
+        release.pin(self._layout, entry.manifest.number, reason)
+        return self.release(entry.manifest.number)
+
+    def unpin(self, number: int) -> ReleaseEntry:
+        """Treat a pinned release as any other again. Raises UsageError where it is not pinned."""
+        self._layout.prepare()
+        release.unpin(self._layout, number)
+        return self.release(number)
+
+    def gc(self, *, dry_run: bool = False, wait: bool = True, on_event: Listener | None = None) -> tuple[Removal, ...]:
+        """Remove releases that need not stay, and what killed runs and removed sources left; say what it was.
+
+        Parameters
+        ----------
+        dry_run
+            Only say what would go.
+
+        Raises
+        ------
+        LockedError
+            A run holds the project and `wait` is False.
+        """
+        return collect_garbage(self.config, dry_run=dry_run, wait=wait, on_event=on_event)
 
     def rollback(self, number: int | None = None) -> ReleaseEntry:
         """Publish an earlier release and hold it until `resume`. Runs go on building and staging meanwhile.

@@ -30,7 +30,7 @@ from smoll.state.ledger import open_ledger
 from smoll.transform import Dbt, Exposure, Graph, GraphNode, sources_file
 from smoll.warehouse import engine_settings
 
-_VERSION = 1
+_VERSION = 2
 _NOT_READ = {"target", "logs", ".git", "__pycache__", ".venv"}
 
 
@@ -310,7 +310,7 @@ def _stream(found: dict[str, Any]) -> StreamInfo:
 
 def _node(found: dict[str, Any]) -> GraphNode:
     table = TableRef(**found["table"]) if found["table"] else None
-    lists = {name: tuple(found[name]) for name in ("parents", "clocks", "owners", "tags", "freshness")}
+    lists = {name: tuple(found[name]) for name in ("parents", "clocks", "key", "pii", "owners", "tags", "freshness")}
     return GraphNode(**{**found, **lists, "table": table, "columns": tuple(map(tuple, found["columns"]))})
 
 

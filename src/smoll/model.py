@@ -162,7 +162,10 @@ class ReleasedTable:
 
 @dataclass(frozen=True)
 class ReleaseManifest:
-    """The content of ``releases/<n>/manifest.json``."""
+    """The content of ``releases/<n>/manifest.json``.
+
+    ``breaking`` is what it took away from readers of the release before, and somebody allowed.
+    """
 
     number: int
     project: str
@@ -176,16 +179,92 @@ class ReleaseManifest:
     git_commit: str | None = None
     git_dirty: bool | None = None
     bytes: int = 0
+    breaking: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ReleaseEntry:
-    """One release as a list shows it. ``current`` is what readers see, ``held`` is staged under a hold."""
+    """One release as a list shows it. ``current`` is what readers see, ``held`` is staged under a hold, ``pinned``
+    stays for ever.
+    """
 
     manifest: ReleaseManifest
     path: str
     current: bool
     held: bool
+    pinned: bool = False
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Why a release stays for ever."""
+
+    release: int
+    since: datetime
+    reason: str
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Something that `smoll gc` has removed, or would remove. ``path`` is relative to the project's folder."""
+
+    path: str
+    bytes: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ColumnDiff:
+    """A column that came, went, or has another type. ``before`` and ``after`` are DuckDB types, "" where it is not."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class RowDiff:
+    """One row of a sample: its key, and each value that is shown, before and after (None: NULL, or not there)."""
+
+    what: Literal["added", "removed", "changed"]
+    key: dict[str, str | None]
+    values: dict[str, tuple[str | None, str | None]]
+
+
+@dataclass(frozen=True)
+class TableDiff:
+    """What became of one table.
+
+    ``key`` are the columns by which rows were matched; without one, rows are only added or removed. ``columns`` are
+    changes of its schema, ``values`` says for how many of the changed rows each column differs, most first. ``note`` is
+    what a person should know of the comparison.
+    """
+
+    ref: TableRef
+    status: Literal["added", "removed", "changed", "equal", "unknown"]
+    rows_before: int = 0
+    rows_after: int = 0
+    added: int = 0
+    removed: int = 0
+    changed: int = 0
+    key: tuple[str, ...] = ()
+    columns: tuple[ColumnDiff, ...] = ()
+    values: dict[str, int] = field(default_factory=dict)
+    samples: tuple[RowDiff, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What is different between two releases, or between one and what the next one would be."""
+
+    before: str
+    after: str
+    tables: tuple[TableDiff, ...]
+
+    @property
+    def is_equal(self) -> bool:
+        return all(table.status == "equal" for table in self.tables)
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from smoll.check import known_checks, refusals, remedy
-from smoll.errors import TransformError, UsageError
-from smoll.events import Listener, ReleaseStarted
+from smoll.errors import ReleaseError, TransformError, UsageError
+from smoll.events import Listener, Message, ReleaseStarted
 from smoll.interrupts import interruptible
 from smoll.load.rejects import rejected_table
 from smoll.load.table import count_rows, prepare_schemas
 from smoll.model import Refusal, ReleasedTable, ReleaseManifest, ReleaseOutcome, ReleaseStatus, TableRef
 from smoll.release import (
     Candidate,
+    Retention,
+    breaking,
     build_release,
     current_release,
     hash_tables,
@@ -27,6 +29,7 @@ from smoll.release import (
     next_number,
     put_forward,
     read_manifest,
+    remove_expired,
 )
 from smoll.state.layout import Layout
 from smoll.state.ledger import Ledger
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from smoll.project import ProjectConfig
-    from smoll.transform import Dbt, GraphNode
+    from smoll.transform import Dbt, Graph, GraphNode
 
 T = TypeVar("T")
 
@@ -52,8 +55,15 @@ def publish(
     nodes: Sequence[GraphNode],
     run: int,
     emit: Listener,
+    *,
+    allow_breaking: bool = False,
 ) -> ReleaseOutcome:
     """Release `nodes` of the working warehouse as they are now, if every check allows it.
+
+    Parameters
+    ----------
+    allow_breaking
+        Even where readers of the current release would miss something.
 
     Raises
     ------
@@ -80,6 +90,9 @@ def publish(
         same = _same_as_newest(layout, tables)
         if same is not None:
             return _unchanged(config, layout, same)
+        broken = tuple(_breaking(layout, tables))
+        if broken and not allow_breaking:
+            return ReleaseOutcome("refused", refusals=broken)
         commit, dirty = _git(config.root)
         manifest = ReleaseManifest(
             number=next_number(layout),
@@ -93,10 +106,29 @@ def publish(
             versions=_versions(),
             git_commit=commit,
             git_dirty=dirty,
+            breaking=tuple(f"{refusal.subject} {refusal.reason}" for refusal in broken),
         )
         interruptible(warehouse, lambda: build_release(warehouse, layout, manifest, candidates))
-    published = put_forward(layout, manifest.number, config.release.keep)
+    published = put_forward(layout, manifest.number)
+    _tidy(config, layout, emit)
     return _outcome(layout, "published" if published else "staged", manifest.number)
+
+
+def retention_of(config: ProjectConfig) -> Retention:
+    """How many releases stay, how old they may be, and how much of the disk they may take."""
+    return Retention(config.release.keep, config.release.keep_days, config.release.keep_bytes)
+
+
+def _tidy(config: ProjectConfig, layout: Layout, emit: Listener) -> None:
+    """Remove the releases that need not stay; one that goes for want of space is told."""
+    try:
+        gone = remove_expired(layout, retention_of(config))
+    except ReleaseError as error:  # the new release is there all the same
+        emit(Message(f"{error.message} {error.hint}", "warning"))
+        return
+    for each in gone:
+        if "took" in each.reason:
+            emit(Message(f"Release {each.number} was removed: {each.reason}.", "warning"))
 
 
 def released_nodes(config: ProjectConfig, dbt: Dbt) -> list[GraphNode]:
@@ -141,15 +173,26 @@ def _missing(dbt: Dbt, warehouse: DuckDBPyConnection, node: GraphNode) -> Iterat
 
 
 def _candidate(config: ProjectConfig, dbt: Dbt, node: GraphNode, views: Set[str]) -> Candidate:
-    behind = [dbt.graph.nodes[id] for id in dbt.graph.ancestors([node.id])]
+    assert node.table is not None
+    is_view = str(node.table).lower() in views
+    ignored = ignored_columns(config, dbt.graph, node)
+    return Candidate(node.id, node.table, is_view, ignored, node.description, node.columns)
+
+
+def ignored_columns(config: ProjectConfig, graph: Graph, node: GraphNode) -> frozenset[str]:
+    """The columns that differ between two loads of the same data, in lower case: load metadata, and snapshot clocks."""
+    behind = [graph.nodes[id] for id in graph.ancestors([node.id])]
     schemas = {above.table.schema.lower() for above in behind if above.kind == "source" and above.table}
     sources = [source for source in config.sources.values() if source.schema_name.lower() in schemas]
     clocks = ("load_id", "loaded_at", "file", "valid_from", "valid_to")
     metadata = [str(getattr(source.metadata, clock)) for source in sources for clock in clocks]
-    ignored = frozenset(name.lower() for name in [*metadata, *node.clocks])
-    assert node.table is not None
-    is_view = str(node.table).lower() in views
-    return Candidate(node.id, node.table, is_view, ignored, node.description, node.columns)
+    return frozenset(name.lower() for name in [*metadata, *node.clocks])
+
+
+def _breaking(layout: Layout, tables: Sequence[ReleasedTable]) -> Iterator[Refusal]:
+    current = current_release(layout)
+    if current is not None:
+        yield from breaking(read_manifest(layout, current), tables)
 
 
 def _same_as_newest(layout: Layout, tables: tuple[ReleasedTable, ...]) -> int | None:
@@ -163,7 +206,7 @@ def _unchanged(config: ProjectConfig, layout: Layout, number: int) -> ReleaseOut
     """Nothing new to release. A run that was killed between staging and switching is completed here."""
     if is_current(layout, number):
         return ReleaseOutcome("unchanged", number, message=f"Nothing changed since release {number}.")
-    if put_forward(layout, number, config.release.keep):
+    if put_forward(layout, number):
         return _outcome(layout, "published", number)
     seen = current_release(layout)
     message = f"Nothing changed since release {number}, which is held back; readers see release {seen}."

@@ -61,7 +61,8 @@ if TYPE_CHECKING:
 class Request:
     """What the caller wants of a run; ``select`` and ``exclude`` in dbt's syntax, ``reload`` as SOURCE[.STREAM].
 
-    ``since`` and ``until`` limit the reload to a range of the cursor.
+    ``since`` and ``until`` limit the reload to a range of the cursor. ``allow_breaking``: release even where readers of
+    the current release would miss something.
     """
 
     select: str = ""
@@ -70,6 +71,7 @@ class Request:
     reload: tuple[str, ...] = ()
     since: str | None = None
     until: str | None = None
+    allow_breaking: bool = False
 
     @property
     def span(self) -> tuple[str | None, str | None] | None:
@@ -81,6 +83,7 @@ class Request:
         parts += ["--full-refresh" if self.full_refresh else "", *(f"--reload {name}" for name in self.reload)]
         parts += [f"--from {self.since}" if self.since is not None else ""]
         parts += [f"--to {self.until}" if self.until is not None else ""]
+        parts += ["--allow-breaking" if self.allow_breaking else ""]
         return " ".join(part for part in parts if part)
 
 
@@ -251,11 +254,10 @@ class Run:
         definitions = {check.id: check.definition for check in dbt.graph.checks()}
         self.ledger.finish_transform(self.number, found, said, definitions)
 
-    def publish(self, dbt: Dbt, released: Sequence[GraphNode]) -> None:
+    def publish(self, dbt: Dbt, released: Sequence[GraphNode], *, allow_breaking: bool = False) -> None:
         """Release what the warehouse holds now, if every check allows it."""
-        self.release = publish(
-            self.config, self.layout, self.settings, self.ledger, dbt, released, self.number, self.emit
-        )
+        about = self.config, self.layout, self.settings, self.ledger, dbt, released, self.number, self.emit
+        self.release = publish(*about, allow_breaking=allow_breaking)
         self.emit(ReleaseFinished(self.release))
 
     def result(self) -> RunResult:
@@ -372,7 +374,7 @@ def _load_build_release(run: Run, request: Request) -> None:
     run.build(dbt, request.select, request.exclude, full_refresh=request.full_refresh)
     stop_if(run.interrupted)
     if not any(node.kind == HOOK for node in run.nodes):
-        run.publish(dbt, released)
+        run.publish(dbt, released, allow_breaking=request.allow_breaking)
 
 
 def _blocks(check: CheckResult) -> bool:

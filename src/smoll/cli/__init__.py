@@ -22,7 +22,7 @@ from smoll.cli.context import Invocation
 # In the order in which a newcomer meets them.
 COMMANDS = (
     *("init", "add", "run", "sql", "status", "generate", "rejects", "state", "check", "connectors"),
-    *("runs", "releases", "release", "rollback", "up", "doctor"),
+    *("runs", "releases", "release", "diff", "rollback", "gc", "up", "doctor"),
 )
 
 

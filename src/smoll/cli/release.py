@@ -1,4 +1,4 @@
-"""``smoll release``: one release, and the end of a hold."""
+"""``smoll release``: one release, pins, and the end of a hold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group(epilog="Example: smoll release show 4")
 def command() -> None:
-    """Look at a release, or end a hold."""
+    """Look at a release, keep one for ever, or end a hold."""
 
 
 @command.command(epilog="Example: smoll release show 4 --json")
@@ -50,12 +50,42 @@ def resume(invocation: Invocation, as_json: bool) -> int:
     return 0
 
 
+@command.command(epilog='Example: smoll release pin 4 --reason "the figures of the annual report"')
+@click.argument("number", metavar="[N]", type=click.IntRange(min=1), required=False)
+@click.option("--reason", default="", help="Why; shown with the release.")
+@json_option
+@pass_invocation
+def pin(invocation: Invocation, number: int | None, reason: str, as_json: bool) -> int:
+    """Keep release N (default: the one readers see) for ever, whatever `release.keep` says."""
+    return _told(invocation.open().pin(number, reason), "is kept for ever", as_json)
+
+
+@command.command(epilog="Example: smoll release unpin 4")
+@click.argument("number", metavar="N", type=click.IntRange(min=1))
+@json_option
+@pass_invocation
+def unpin(invocation: Invocation, number: int, as_json: bool) -> int:
+    """Treat release N as any other again: it goes when it is one too many."""
+    return _told(invocation.open().unpin(number), "is a release like any other", as_json)
+
+
+def _told(release: ReleaseEntry, what: str, as_json: bool) -> int:
+    from smoll.cli.output import print_json
+
+    if as_json:
+        print_json(release)
+    else:
+        click.echo(f"Release {release.manifest.number} {what}: {release.path}")
+    return 0
+
+
 def _layout(release: ReleaseEntry) -> tuple[RenderableType, ...]:
     from smoll.cli.output import labelled, size, table, when
 
     manifest = release.manifest
     commit = (manifest.git_commit or "")[:12] + (" with local changes" if manifest.git_dirty else "")
-    state = " (current)" if release.current else " (held)" if release.held else ""
+    marks = [name for name in ("current", "held", "pinned") if getattr(release, name)]
+    state = f" ({', '.join(marks)})" if marks else ""
     facts = (
         ("Release", f"{manifest.number}{state}"),
         ("Path", release.path),

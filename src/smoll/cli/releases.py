@@ -41,5 +41,5 @@ def _row(release: ReleaseEntry) -> tuple[str, ...]:
         str(len(manifest.tables)),
         f"{sum(table.rows for table in manifest.tables):,}",
         size(manifest.bytes),
-        "current" if release.current else "held" if release.held else "",
+        ", ".join(name for name in ("current", "held", "pinned") if getattr(release, name)),
     )

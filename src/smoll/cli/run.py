@@ -52,6 +52,10 @@ class _WithLists(click.Command):
     help="With --reload: load only the rows again whose cursor is this or higher.",
 )  # fmt: skip
 @click.option("--to", "until", metavar="VALUE", help="With --reload: only those whose cursor is lower than this.")
+@click.option(
+    "--allow-breaking", is_flag=True,
+    help="Release even where readers of the current release would miss a table or column, or find another type.",
+)  # fmt: skip
 @click.option("--no-wait", is_flag=True, help="Fail at once when another run holds the project.")
 @json_option
 @pass_invocation
@@ -63,6 +67,7 @@ def command(
     reload: tuple[str, ...],
     since: str | None,
     until: str | None,
+    allow_breaking: bool,
     no_wait: bool,
     as_json: bool,
 ) -> int:
@@ -84,6 +89,7 @@ def command(
             reload=reload,
             since=since,
             until=until,
+            allow_breaking=allow_breaking,
             wait=not no_wait,
             on_event=listener,
         )

@@ -71,8 +71,19 @@ class Release(Section):
     keep: int = Field(
         default=10,
         ge=1,
-        description="How many releases stay on disk, the current one included.",
+        description="How many releases stay on disk, the current one included. Pinned ones do not count.",
         examples=[30],
+    )
+    keep_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="How old releases may be that stay, in days. Default: any age.",
+        examples=[90],
+    )
+    keep_bytes: Bytes | None = Field(
+        default=None,
+        description="How much all releases together may take. Default: a quarter of the disk.",
+        examples=["20GB"],
     )
 
 

@@ -1,6 +1,9 @@
 """Releases: staged beside their final place, published by one atomic switch of ``current``."""
 
+from smoll.release.breaking import breaking
 from smoll.release.build import Candidate, build_release, hash_tables
+from smoll.release.pins import read_pins
+from smoll.release.retention import Expired, Retention, expired, pin, remove_expired, unpin
 from smoll.release.store import (
     clean,
     current_release,
@@ -18,18 +21,26 @@ from smoll.release.store import (
 
 __all__ = [
     "Candidate",
+    "Expired",
+    "Retention",
+    "breaking",
     "build_release",
     "clean",
     "current_release",
     "entries",
     "entry",
+    "expired",
     "hash_tables",
     "is_current",
     "newest_release",
     "next_number",
+    "pin",
     "put_forward",
     "read_hold",
     "read_manifest",
+    "read_pins",
+    "remove_expired",
     "resume",
     "rollback",
+    "unpin",
 ]

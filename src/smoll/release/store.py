@@ -26,11 +26,12 @@ from smoll.model import (
     TableRef,
     to_json,
 )
+from smoll.release.pins import read_pins
 from smoll.state.layout import Layout, fsync_path, write_atomically
 from smoll.state.lock import project_lock
 
 STAGING = ".staging-"
-_TRASH = ".trash-"
+TRASH = ".trash-"
 
 
 def numbers(layout: Layout) -> list[int]:
@@ -80,7 +81,9 @@ def _manifest(data: dict[str, Any]) -> ReleaseManifest:
         for item in data["tables"]
     )
     checks = tuple(CheckResult(**{**item, "nodes": tuple(item["nodes"])}) for item in data["checks"])
-    plain = {key: value for key, value in data.items() if key not in ("tables", "checks", "created")}
+    lists = {"breaking": tuple(data.get("breaking", ()))}
+    plain = {key: value for key, value in data.items() if key not in ("tables", "checks", "created", *lists)}
+    plain |= lists
     return ReleaseManifest(tables=tables, checks=checks, created=datetime.fromisoformat(data["created"]), **plain)
 
 
@@ -137,14 +140,14 @@ def entry(layout: Layout, number: int) -> ReleaseEntry:
     current = _named_by_current(layout)
     path = (layout.releases / str(number)).relative_to(layout.root).as_posix()
     waiting = read_hold(layout) is not None and (current is None or number > current)
-    return ReleaseEntry(read_manifest(layout, number), path, number == current, waiting)
+    return ReleaseEntry(read_manifest(layout, number), path, number == current, waiting, number in read_pins(layout))
 
 
 def switch(layout: Layout, number: int) -> None:
     """Make `number` the release that readers see. The link is relative, so that the project can be moved."""
     link = layout.current
     if link.exists() and not link.is_symlink():
-        _discard(layout, link)
+        discard(layout, link)
     staged = link.with_name(".current.new")
     staged.unlink(missing_ok=True)
     staged.symlink_to(str(number), target_is_directory=True)
@@ -170,17 +173,16 @@ def is_current(layout: Layout, number: int) -> bool:
     return _named_by_current(layout) == number
 
 
-def put_forward(layout: Layout, number: int, keep: int) -> bool:
-    """Publish release `number` and remove the oldest beyond `keep`; False where a hold forbids it."""
-    with _switching(layout):
+def put_forward(layout: Layout, number: int) -> bool:
+    """Publish release `number`; False where a hold forbids it."""
+    with switching(layout):
         if read_hold(layout) is not None:
             return False
         switch(layout, number)
-        prune(layout, keep)
     return True
 
 
-def _switching(layout: Layout) -> AbstractContextManager[None]:
+def switching(layout: Layout) -> AbstractContextManager[None]:
     """One at a time looks at the hold and moves ``current``. A rollback need not wait for a run, only for this."""
     return project_lock(layout.switch_lock, "switching the release")
 
@@ -198,7 +200,7 @@ def rollback(layout: Layout, number: int | None) -> int:
     """
     if not numbers(layout):
         raise UsageError("There is no release to go back to.", hint="`smoll run` makes the first.")
-    with _switching(layout):
+    with switching(layout):
         current = _named_by_current(layout)
         number = number if number is not None else _before(layout, current)
         read_manifest(layout, number)
@@ -219,7 +221,7 @@ def resume(layout: Layout) -> int:
     """End the hold and publish the newest release. Raises UsageError where there is none at all."""
     if newest_release(layout) is None:
         raise UsageError("There is no release yet.", hint="`smoll run` makes the first.")
-    with _switching(layout):
+    with switching(layout):
         newest = numbers(layout)[-1]
         read_manifest(layout, newest)
         switch(layout, newest)
@@ -228,18 +230,10 @@ def resume(layout: Layout) -> int:
     return newest
 
 
-def prune(layout: Layout, keep: int) -> None:
-    """Remove the oldest releases beyond `keep`; never ``current`` or a newer one."""
-    current = _named_by_current(layout)
-    candidates = [n for n in numbers(layout)[:-keep] if current is not None and n < current]
-    for number in candidates:
-        _discard(layout, layout.releases / str(number))
-
-
 def clean(layout: Layout) -> list[str]:
     """Remove what a killed run left behind. Returns the names, for people."""
     left = list(layout.releases.glob(f"{STAGING}*"))
-    for path in [*left, *layout.releases.glob(f"{_TRASH}*")]:
+    for path in [*left, *layout.releases.glob(f"{TRASH}*")]:
         _remove(path)
     return [path.name for path in left]
 
@@ -260,9 +254,9 @@ def staged(layout: Layout, number: int) -> Iterator[Path]:
         raise
 
 
-def _discard(layout: Layout, path: Path) -> None:
+def discard(layout: Layout, path: Path) -> None:
     """Take a folder out of sight by one rename, then delete it: nobody ever sees half a release."""
-    trash = layout.releases / f"{_TRASH}{path.name}-{os.getpid()}"
+    trash = layout.releases / f"{TRASH}{path.name}-{os.getpid()}"
     _remove(trash)
     path.rename(trash)
     _remove(trash)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -52,6 +53,10 @@ class Layout:
     @property
     def current(self) -> Path:
         return self.releases / "current"
+
+    @property
+    def pins(self) -> Path:
+        return self.releases / "pins.json"
 
     @property
     def hold(self) -> Path:
@@ -145,3 +150,12 @@ def write_atomically(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     staged.replace(path)
     fsync_path(path.parent)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    total = 0
+    for each in [path, *path.rglob("*")]:
+        with suppress(OSError):
+            total += each.stat().st_size if each.is_file() else 0
+    return total

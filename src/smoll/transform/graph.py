@@ -23,7 +23,8 @@ class GraphNode:
     ``clocks`` are the columns in which a snapshot writes its own times. ``folder`` is the first folder below the
     models' own, "" without. ``owners`` are names or addresses. ``freshness`` are the seconds after which a source is to
     be warned of and called stale (None: never). ``own_schema`` is the schema that its configuration names, ``attached``
-    the node that a check was declared at.
+    the node that a check was declared at. ``key`` are the columns that tell its rows apart, by its ``meta``, a
+    constraint or its tests. ``pii`` are the columns that no sample may show (``meta: {pii: true}``).
     """
 
     id: str
@@ -42,6 +43,8 @@ class GraphNode:
     folder: str = ""
     own_schema: str = ""
     attached: str = ""
+    key: tuple[str, ...] = ()
+    pii: tuple[str, ...] = ()
     group: str = ""
     owners: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
@@ -144,11 +147,24 @@ def _node(node: Any, manifest: Any) -> GraphNode:
         folder=node.fqn[1] if len(node.fqn) > 2 else "",
         own_schema=str(getattr(node.config, "schema", None) or "") if not is_test else "",
         attached=str(getattr(node, "attached_node", None) or "") if is_test else "",
+        key=_key(node),
+        pii=tuple(name for name, column in node.columns.items() if _is_pii(column)),
         group=str(getattr(node.config, "group", None) or ""),
         owners=_owners(node.meta, _group_owner(getattr(node.config, "group", None), manifest)),
         tags=tuple(node.tags),
         meta=dict(node.meta),
     )
+
+
+def _key(node: Any) -> tuple[str, ...]:
+    """What tells the rows apart. dbt finds it in constraints and in tests of uniqueness (dbt 1.9, ``primary_key``)."""
+    said = node.meta.get("primary_key") or getattr(node, "primary_key", None) or ()
+    return (said,) if isinstance(said, str) else tuple(str(each) for each in said)
+
+
+def _is_pii(column: Any) -> bool:
+    own = getattr(getattr(column, "config", None), "meta", None) or {}
+    return bool({**own, **(column.meta or {})}.get("pii"))
 
 
 def _source(source: Any) -> GraphNode:
