@@ -73,7 +73,8 @@ def test_it_is_the_release_of_the_readers_that_counts(make_project: MakeProject)
     ("old", "new", "yes"),
     [
         ("INTEGER", "BIGINT", True), ("BIGINT", "INTEGER", False), ("UINTEGER", "BIGINT", True),
-        ("INTEGER", "UBIGINT", False), ("UBIGINT", "BIGINT", False), ("FLOAT", "DOUBLE", True), ("DOUBLE", "FLOAT", False),
+        ("INTEGER", "UBIGINT", False), ("UBIGINT", "BIGINT", False),
+        ("FLOAT", "DOUBLE", True), ("DOUBLE", "FLOAT", False),
         ("DECIMAL(10,2)", "DECIMAL(12,2)", True), ("DECIMAL(10,2)", "DECIMAL(12,4)", True),
         ("DECIMAL(10,2)", "DECIMAL(10,4)", False), ("DECIMAL(10,2)", "DECIMAL(12,1)", False),
         ("INTEGER", "DECIMAL(10,0)", True), ("INTEGER", "DECIMAL(12,2)", False), ("INTEGER", "DECIMAL(9,0)", False),

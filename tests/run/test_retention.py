@@ -119,7 +119,7 @@ def test_damaged_pins_remove_nothing(make_project: MakeProject) -> None:
     pins = Layout(project.config.root).pins
     pins.write_text("[{")
     project = change(project, "keep: 1")
-    with pytest.raises(ReleaseError, match="pins.json is damaged"):
+    with pytest.raises(ReleaseError, match=r"pins\.json is damaged"):
         project.gc()
     write(project.config.root, {"data/t.csv": "a\n9\n"})
     events: list[Event] = []

@@ -498,6 +498,9 @@ def release_asset(config: ProjectConfig, description: Description, names: Names)
         pool=names.project,
         metadata={"smoll/current": dg.MetadataValue.path(str(config.root / ".smoll/releases/current"))},
         op_tags=_LAST,
+        config_schema={
+            "allow_breaking": dg.Field(bool, default_value=False, description="As `smoll run --allow-breaking`.")
+        },
     )
     def release(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         """Publish what the warehouse holds, if every check allows it."""
@@ -506,7 +509,8 @@ def release_asset(config: ProjectConfig, description: Description, names: Names)
         def work(run: Run) -> None:
             dbt = session.dbt()
             assert dbt is not None
-            run.publish(dbt, released_nodes(run.config, dbt))
+            allow = context.op_execution_context.op_config["allow_breaking"]
+            run.publish(dbt, released_nodes(run.config, dbt), allow_breaking=allow)
 
         session.step(work)
         outcome = session.run.release
