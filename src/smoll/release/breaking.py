@@ -8,19 +8,17 @@ from collections.abc import Iterator, Sequence
 from smoll.model import Refusal, ReleasedTable, ReleaseManifest
 
 REMEDY = "smoll run --allow-breaking"
-_WHOLE = {"TINYINT": 1, "UTINYINT": 2, "SMALLINT": 3, "USMALLINT": 4, "INTEGER": 5, "UINTEGER": 6, "BIGINT": 7}
-_WHOLE |= {"UBIGINT": 8, "HUGEINT": 9}
-"""Whole numbers by what they hold; an unsigned one may become the next signed one, never the other way round."""
 _DIGITS = {"TINYINT": 3, "UTINYINT": 3, "SMALLINT": 5, "USMALLINT": 5, "INTEGER": 10, "UINTEGER": 10, "BIGINT": 19}
 _DIGITS |= {"UBIGINT": 20, "HUGEINT": 39}
+"""The types of whole numbers. Readers see no difference between them, wider or narrower."""
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 
 
 def breaking(current: ReleaseManifest, tables: Sequence[ReleasedTable]) -> Iterator[Refusal]:
     """Say what readers of the current release would miss.
 
-    A table or column that is gone, and a type that does not hold what the old one held. More columns, another order of
-    them and a wider number are no harm.
+    A table or column that is gone, and a type that reads otherwise. More columns, another order of them, and whole
+    numbers or decimals of another width are no harm.
     """
     new = {str(table.ref).lower(): table for table in tables}
     for old in current.tables:
@@ -39,16 +37,10 @@ def breaking(current: ReleaseManifest, tables: Sequence[ReleasedTable]) -> Itera
 
 
 def holds(new: str, old: str) -> bool:
-    """True where a number, or anything else of the type `old`, reads the same as `new`."""
-    if new == old or (old, new) == ("FLOAT", "DOUBLE"):
+    """True where readers of the type `old` read the same as `new`: no digit behind the point may go."""
+    if new == old or (old, new) == ("FLOAT", "DOUBLE") or (old in _DIGITS and new in _DIGITS):
         return True
-    if old in _WHOLE and new in _WHOLE:
-        return _WHOLE[new] > _WHOLE[old] and (not new.startswith("U") or old.startswith("U"))
-    wider = _DECIMAL.fullmatch(new)
-    if old in _DIGITS and wider:
-        return int(wider[1]) - int(wider[2]) >= _DIGITS[old] and wider[2] == "0"
-    before = _DECIMAL.fullmatch(old)
-    if before and wider:
-        whole = int(wider[1]) - int(wider[2]) >= int(before[1]) - int(before[2])
-        return whole and int(wider[2]) >= int(before[2])
-    return False
+    now, before = _DECIMAL.fullmatch(new), _DECIMAL.fullmatch(old)
+    if old in _DIGITS and now:
+        return int(now[1]) >= _DIGITS[old] and now[2] == "0"
+    return bool(before and now) and int(now[2]) >= int(before[2])  # type: ignore[index]
