@@ -76,7 +76,7 @@ def _running_run(up: Up) -> tuple[str, list[psutil.Process]]:
     """Start a long run. Returns it, and all processes that there are then, down to those of the run."""
     run = up.launch("slow")
     wait_until(lambda: up.status(run) == "STARTED")
-    up.find("spawn_main")
+    assert up.says("spawn_main")  # more than once while a process begins another
     return run, up.processes()
 
 
