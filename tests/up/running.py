@@ -103,11 +103,13 @@ class Up:
         return list(psutil.Process(self.process.pid).children(recursive=True))
 
     def find(self, *words: str) -> psutil.Process:
-        """The one process with these words in its command."""
-        commands = {each: _command(each) for each in self.processes()}
-        found = [each for each, command in commands.items() if all(word in command for word in words)]
-        assert len(found) == 1, commands.values()
-        return found[0]
+        """The one process with these words in its command; for a moment another may look so that it has begun."""
+
+        def matching() -> list[psutil.Process]:
+            return [each for each in self.processes() if all(word in _command(each) for word in words)]
+
+        wait_until(lambda: len(matching()) == 1)
+        return matching()[0]
 
     def says(self, text: str) -> bool:
         """Whether a text is in the command of one of its processes."""
