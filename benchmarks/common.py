@@ -130,12 +130,12 @@ def tree_memory(pid: int) -> int:
     """The memory of a process and all its descendants now, in bytes; 0 where it has ended."""
     try:
         root = psutil.Process(pid)
-        return sum(_process_memory(process) for process in [root, *root.children(recursive=True)])
+        return sum(process_memory(process) for process in [root, *root.children(recursive=True)])
     except psutil.NoSuchProcess:
         return 0
 
 
-def _process_memory(process: psutil.Process) -> int:
+def process_memory(process: psutil.Process) -> int:
     """PSS, which counts a page shared by two processes once; RSS where the system has no PSS."""
     try:
         return int(process.memory_full_info().pss if _HAS_PSS else process.memory_info().rss)

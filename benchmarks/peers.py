@@ -17,6 +17,13 @@ PEERS: dict[str, tuple[str, ...]] = {
     "SQLMesh": ("sqlmesh==0.236.4", f"duckdb=={version('duckdb')}"),
     "Dango": ("getdango==1.0.13",),
     "Dagster + dagster-dbt": _DAGSTER,
+    "Dagster + dlt + dagster-dbt": (
+        *_DAGSTER,
+        "dagster-webserver==1.13.27",
+        "dagster-dlt==0.29.27",
+        "dlt[duckdb,filesystem]==1.31.0",
+        "pyarrow==26.0.1",
+    ),
     "dlt": ("dlt[duckdb]==1.31.0", "pyarrow==26.0.1", f"duckdb=={version('duckdb')}"),
     "pandas": ("pandas==2.3.3", "pyarrow==26.0.1", f"duckdb=={version('duckdb')}"),
     "tap-postgres": ("meltanolabs-tap-postgres==0.10.0",),

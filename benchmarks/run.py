@@ -19,7 +19,9 @@ BENCHMARKS = {
     "e": "loading",
     "f": "databases",
     "g": "messages",
-    "k": "up_memory",
+    "h": "definitions_load",
+    "i": "dagster_run",
+    "j": "up_memory",
 }
 _BEGIN, _END = "<!-- results: begin -->", "<!-- results: end -->"
 

@@ -1,4 +1,4 @@
-"""(k) What `smoll up` takes while nothing happens, beside `dagster dev`."""
+"""(j) What `smoll up` takes while nothing happens, beside `dagster dev`."""
 
 from __future__ import annotations
 
@@ -22,19 +22,27 @@ from common import (
     BenchmarkError,
     clean_environment,
     fresh_folder,
+    process_memory,
     run_quietly,
     say,
     smoll_command,
     table,
-    tree_memory,
     verdict,
 )
 
-TITLE = "(k) Dagster while nothing happens"
+TITLE = "(j) Dagster while nothing happens"
 _FOLDER = CACHE / "up"
 _PORT = 3777
 _IDLE_SECONDS, _WATCHED_SECONDS, _START_SECONDS = 60, 30, 180
 _SMOLL, _ASLEEP, _DAGSTER = "smoll up", "smoll up, its webserver asleep", "dagster dev"
+_PARTS = {
+    "api grpc": "definitions",
+    "code_server": "code server",
+    "code-server": "code server",
+    "webserver": "webserver",
+    "_daemon": "daemon",
+}
+_REST = "the rest"
 _SOON_ASLEEP = """
 import smoll, sys
 from smoll.up.service import up
@@ -44,12 +52,16 @@ up(smoll.open_project(sys.argv[1]).config, port=int(sys.argv[2]), sleep_after=15
 
 @dataclass(frozen=True)
 class _Idle:
-    """Bytes of the whole process tree, seconds until the page answered, and processor time per hour of idling."""
+    """Bytes of each part, seconds until the page answered, and processor time per hour of idling."""
 
-    memory: int
+    parts: Mapping[str, int]
     start: float
     cpu: float
     processes: int
+
+    @property
+    def memory(self) -> int:
+        return sum(self.parts.values())
 
 
 def run(repeat: int, copies: int) -> str:
@@ -86,11 +98,22 @@ def run(repeat: int, copies: int) -> str:
             f"The demo project, with the same definitions. Memory after {_IDLE_SECONDS} s without a visitor or a run. "
             "The webserver of `smoll up` sleeps after 10 minutes without a visitor; here after 15 s.",
             table(["", "memory", "processes", "page answers after", "processor time per hour"], rows),
+            "By process: the definitions are served by the code server, and the rest supervises the others.",
+            _parts_table(medians),
             verdict(
                 max(awake, asleep) < 1, f"{awake:.2f}, and {asleep:.2f}, of the memory of `dagster dev` (aim: less)."
             ),
         ]
     )
+
+
+def _parts_table(medians: Mapping[str, _Idle]) -> str:
+    names = [*dict.fromkeys(_PARTS.values()), _REST]
+    rows = [
+        [contender, *(f"{idle.parts[name] / MB:.0f} MB" if name in idle.parts else "" for name in names)]
+        for contender, idle in medians.items()
+    ]
+    return table(["", *names], rows)
 
 
 def _measure(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> _Idle:
@@ -113,8 +136,8 @@ def _measure(command: Sequence[str], environment: Mapping[str, str], folder: Pat
             before = _cpu(process.pid)
             time.sleep(_WATCHED_SECONDS)
             cpu = (_cpu(process.pid) - before) / _WATCHED_SECONDS * 3600
-            tree = psutil.Process(process.pid).children(recursive=True)
-            return _Idle(tree_memory(process.pid), start, cpu, 1 + len(tree))
+            tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            return _Idle(_parts(tree), start, cpu, len(tree))
         finally:
             process.send_signal(signal.SIGINT)
             try:
@@ -135,6 +158,15 @@ def _wait_for_page(process: subprocess.Popen[bytes], log: Path) -> None:
     raise BenchmarkError(f"{' '.join(process.args)}: no page\n{tail}")  # type: ignore[arg-type]
 
 
+def _parts(tree: Sequence[psutil.Process]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for process in tree:
+        command = " ".join(process.cmdline()[:5])  # what comes after may name the others
+        name = next((name for words, name in _PARTS.items() if words in command), _REST)
+        found[name] = found.get(name, 0) + process_memory(process)
+    return found
+
+
 def _cpu(pid: int) -> float:
     root = psutil.Process(pid)
     used = 0.0
@@ -149,7 +181,7 @@ def _cpu(pid: int) -> float:
 
 def _median(taken: Sequence[_Idle]) -> _Idle:
     return _Idle(
-        round(statistics.median(idle.memory for idle in taken)),
+        {name: round(statistics.median(idle.parts.get(name, 0) for idle in taken)) for name in taken[0].parts},
         statistics.median(idle.start for idle in taken),
         statistics.median(idle.cpu for idle in taken),
         round(statistics.median(idle.processes for idle in taken)),
