@@ -395,7 +395,7 @@ def test_big_data_goes_through_in_bounded_memory(make_project: MakeProject) -> N
     want = own.rows("SELECT count(*), sum(a), sum(b), sum(c) FROM assets.made")
     for name in ("stream", "lazy", "frames"):
         assert own.rows(f"SELECT count(*), sum(a), sum(b), sum(c) FROM assets.{name}") == want, name
-    assert int(done.stdout.splitlines()[-1]) < 110_000  # KB
+    assert int(done.stdout.splitlines()[-1]) < 130_000  # KB
 
 
 def test_what_ends_midway_leaves_the_old_table(own: Own) -> None:
