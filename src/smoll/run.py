@@ -218,21 +218,20 @@ class Run:
     def build(
         self,
         dbt: Dbt,
-        select: str = "",
-        exclude: str = "",
+        ids: frozenset[str],
+        named: tuple[str, str] | None = None,
         *,
         full_refresh: bool = False,
-        ids: frozenset[str] | None = None,
     ) -> None:
-        """Build and check what is selected, or exactly the nodes and tests of `ids`.
+        """Build and check these nodes and tests.
 
         The ledger is told before what dbt may change, and afterwards what it did.
+
+        Parameters
+        ----------
+        named
+            The selection and the exclusion that named them, so that dbt takes them by these.
         """
-        if ids is None:
-            ids = dbt.select(select, exclude) if select or exclude else dbt.everything()
-            named = None
-        else:
-            named = ids
         nodes = dbt.graph.nodes
         built = [id for id in ids if id in nodes and nodes[id].is_built]
         checks = [id for id in ids if id in nodes and nodes[id].is_check]
@@ -240,7 +239,8 @@ class Run:
         self.emit(TransformStarted(len(built), len(checks)))
         if not built and not checks:
             return
-        results = dbt.build(select, exclude, full_refresh, self.interrupted, self.emit, named)
+        exact = ids if named is None else None
+        results = dbt.build(*(named or ("", "")), full_refresh, self.interrupted, self.emit, exact)
         found, said = map_texts(results, self.config.redact)
         for table in _missed(dbt.graph, [*found, *said], [state.table for state in self.ledger.streams()]):
             text = f"{table} is not there, and no source loads it."
@@ -363,7 +363,7 @@ def _load_build_release(run: Run, request: Request) -> None:
     with open_warehouse(run.layout.warehouse, run.settings) as warehouse:
         jobs = run.find_jobs(warehouse)
         reload = parse_reload(jobs, request.reload, ranged=request.span is not None)
-        dbt = _parse_and_load(run, warehouse, jobs, reload, request)
+        dbt, chosen = _parse_and_load(run, warehouse, jobs, reload, request)
     stop_if(run.interrupted)
     if any(stream.status == "failed" for stream in run.streams):
         return
@@ -371,7 +371,8 @@ def _load_build_release(run: Run, request: Request) -> None:
         run.emit(Message(f"There is no dbt project in {run.config.transform}, so nothing was built or released."))
         return
     released = released_nodes(run.config, dbt)  # a mistake in `release.select` is told before anything is built
-    run.build(dbt, request.select, request.exclude, full_refresh=request.full_refresh)
+    ids = dbt.everything() if chosen is None else chosen
+    run.build(dbt, ids, (request.select, request.exclude), full_refresh=request.full_refresh)
     stop_if(run.interrupted)
     if not any(node.kind == HOOK for node in run.nodes):
         run.publish(dbt, released, allow_breaking=request.allow_breaking)
@@ -396,8 +397,8 @@ def _missed(graph: Graph, results: Sequence[NodeResult | CheckResult], known: Se
 
 def _parse_and_load(
     run: Run, warehouse: DuckDBPyConnection, jobs: Sequence[Job], reload: frozenset[StreamRef], request: Request
-) -> Dbt | None:
-    """Parse the dbt project and load.
+) -> tuple[Dbt | None, frozenset[str] | None]:
+    """Parse the dbt project and load; return the project and the chosen dbt ids (None: all).
 
     A selection must be known before anything is loaded. Without one, dbt is imported and parses (seconds of
     Python) while DuckDB loads.
@@ -409,14 +410,14 @@ def _parse_and_load(
             raise UsageError(f"{request}: this names nothing in the dbt project.", hint="`dbt ls` shows what there is.")
         wanted = match_streams(dbt, jobs, chosen) | reload
         run.load(warehouse, only(jobs, wanted), reload, request.span)
-        return dbt
+        return dbt, chosen
     if any(brings_tables(job) for job in jobs):  # dbt must know the tables that come with this load
         run.load(warehouse, jobs, reload, request.span)
-        return run.parse(jobs)
+        return run.parse(jobs), None
     with ThreadPoolExecutor(1, "parse") as pool:
         parsing = pool.submit(run.parse, jobs)
         run.load(warehouse, jobs, reload, request.span)
-        return parsing.result()
+        return parsing.result(), None
 
 
 def _place(ref: StreamRef, order: Sequence[StreamRef]) -> tuple[int, str]:

@@ -227,7 +227,7 @@ def build_assets(
             before = len(run.nodes), len(run.checks)
             _refuse_gone(chosen, dbt.graph.nodes)
             wanted = chosen | asked | _unasked(graph, chosen, ids, names, everywhere)
-            run.build(dbt, ids=wanted, full_refresh=context.op_execution_context.op_config["full_refresh"])
+            run.build(dbt, wanted, full_refresh=context.op_execution_context.op_config["full_refresh"])
             stop_if(run.interrupted)
             results.extend(run.nodes[before[0] :])
             said.extend(run.checks[before[1] :])
@@ -283,7 +283,7 @@ def _checks_of(
             dbt = session.dbt()
             assert dbt is not None
             before = len(run.checks)
-            run.build(dbt, ids=frozenset(id for id, name in ids.items() if name in asked))
+            run.build(dbt, frozenset(id for id, name in ids.items() if name in asked))
             stop_if(run.interrupted)
             said.extend(run.checks[before:])
 
