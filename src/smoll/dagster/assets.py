@@ -1,6 +1,5 @@
 """The three steps of a run as Dagster's assets: load, subsettable by stream; build, by model and check; release."""
 
-import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
@@ -9,11 +8,12 @@ from typing import Any
 import dagster as dg
 
 from smoll.dagster.lineage import Lineage
-from smoll.dagster.names import Names, exposure_key, group_of, owners_of, slug, tags_of
+from smoll.dagster.names import Names, exposure_key, group_of, owners_of, sayable, slug, tags_of
 from smoll.dagster.session import RESOURCE, Session
 from smoll.describe import Description, StreamInfo
 from smoll.errors import UsageError
 from smoll.interrupts import stop_if
+from smoll.load.table import count_rows
 from smoll.model import CheckResult, Column, NodeResult, ReleaseOutcome, StreamRef, StreamResult, TableRef, map_texts
 from smoll.project import ProjectConfig
 from smoll.publish import released_nodes
@@ -25,8 +25,9 @@ WAREHOUSE = "warehouse"
 """The IO manager by which an asset of the user's own takes a stream or a model as its input."""
 _FIRST, _THEN, _LAST = ({"dagster/priority": number} for number in ("10", "5", "-10"))
 """What links two steps may have been left out of a selection; their order stays."""
-_NO_NAME = re.compile(r"[^A-Za-z0-9_]")
 Facts = Mapping[str, Any]
+Checks = Mapping[str, dg.AssetCheckSpec]
+"""Checks by dbt id."""
 
 
 def load_assets(config: ProjectConfig, description: Description, names: Names) -> dg.AssetsDefinition | None:
@@ -177,30 +178,25 @@ def _schema(columns: Sequence[Column], descriptions: Mapping[str, str]) -> Facts
 
 
 def build_assets(
-    config: ProjectConfig, description: Description, names: Names
+    config: ProjectConfig, description: Description, names: Names, checks: Checks
 ) -> tuple[dg.AssetsDefinition | None, Sequence[dg.AssetSpec]]:
     """Every model, seed and snapshot, with their checks and those of the streams; and what dbt only knows of."""
     graph = description.graph
     built = {names.nodes[node.id]: node for node in graph.nodes.values() if _is_asset(node)}
-    ids = check_names(description, names)
-    checks = {
-        (spec.asset_key, spec.name): (spec, check)
-        for spec, check in _check_specs(description, names)
-        if spec.asset_key not in names.written
-    }
+    own = {spec.key: id for id, spec in checks.items() if spec.asset_key not in names.written}
     loaded = set(names.streams.values())
     others = [
         _node_spec(config, graph, names, node)
         for node in graph.nodes.values()
         if node.kind == "source" and node.id in names.nodes and names.nodes[node.id] not in loaded
     ]
-    if not built and not checks:
+    if not built and not own:
         return None, others
 
     @dg.multi_asset(
         name=f"{names.project}_build",
         specs=[_node_spec(config, graph, names, node) for node in built.values()],
-        check_specs=[spec for spec, _ in checks.values()],
+        check_specs=[checks[id] for id in own.values()],
         op_tags=_THEN,
         can_subset=True,
         required_resource_keys={RESOURCE},
@@ -214,9 +210,9 @@ def build_assets(
         """Build the chosen models with dbt, and run their checks."""
         session: Session = context.resources.smoll
         chosen = frozenset(built[key].id for key in context.selected_asset_keys)
-        asked = frozenset(checks[key.asset_key, key.name][1].id for key in context.selected_asset_check_keys)
-        here = {(key.asset_key, key.name) for key in context.job_def.asset_layer.asset_graph.asset_check_keys}
-        everywhere = frozenset(id for id, name in ids.items() if name in here)
+        asked = frozenset(own[key] for key in context.selected_asset_check_keys)
+        here = context.job_def.asset_layer.asset_graph.asset_check_keys
+        everywhere = frozenset(id for id, spec in checks.items() if spec.key in here)
         results: list[NodeResult] = []
         said: list[CheckResult] = []
         facts: dict[str, Facts] = {}
@@ -226,7 +222,7 @@ def build_assets(
             assert dbt is not None
             before = len(run.nodes), len(run.checks)
             _refuse_gone(chosen, dbt.graph.nodes)
-            wanted = chosen | asked | _unasked(graph, chosen, ids, names, everywhere)
+            wanted = chosen | asked | _unasked(graph, chosen, checks, names, everywhere)
             run.build(dbt, wanted, full_refresh=context.op_execution_context.op_config["full_refresh"])
             stop_if(run.interrupted)
             results.extend(run.nodes[before[0] :])
@@ -240,9 +236,9 @@ def build_assets(
                 about = {**node_facts(result, session.run.number), **facts.get(result.id, {})}
                 yield dg.MaterializeResult(asset_key=names.nodes[result.id], metadata=about)
         for check in said:
-            if check.status == "skipped" or check.id not in ids:
+            if check.status == "skipped" or check.id not in checks:
                 continue
-            judged = check_result(check, *ids[check.id], session.run.number)
+            judged = check_result(check, checks[check.id], session.run.number)
             if check.id in asked:
                 yield judged
             else:  # a test over two models, of which the other one has it
@@ -252,23 +248,19 @@ def build_assets(
     return build, others
 
 
-def check_assets(description: Description, names: Names) -> list[dg.AssetChecksDefinition]:
+def check_assets(names: Names, checks: Checks) -> list[dg.AssetChecksDefinition]:
     """The tests of what assets of the user's own write, a step for each: it comes between two builds, or after them."""
-    found: dict[dg.AssetKey, list[tuple[dg.AssetCheckSpec, GraphNode]]] = {}
-    for spec, check in _check_specs(description, names):
+    found: dict[dg.AssetKey, dict[str, dg.AssetCheckSpec]] = {}
+    for id, spec in checks.items():
         if spec.asset_key in names.written:
-            found.setdefault(spec.asset_key, []).append((spec, check))
-    return [_checks_of(key, specs, names) for key, specs in found.items()]
+            found.setdefault(spec.asset_key, {})[id] = spec
+    return [_checks_of(key, own, names) for key, own in found.items()]
 
 
-def _checks_of(
-    key: dg.AssetKey, specs: Sequence[tuple[dg.AssetCheckSpec, GraphNode]], names: Names
-) -> dg.AssetChecksDefinition:
-    ids = {check.id: spec.name for spec, check in specs}
-
+def _checks_of(key: dg.AssetKey, checks: Checks, names: Names) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
         name=f"{names.project}_check_{slug('_'.join(key.path))}",
-        specs=[spec for spec, _ in specs],
+        specs=[*checks.values()],
         can_subset=True,
         required_resource_keys={RESOURCE},
         pool=names.project,
@@ -276,28 +268,23 @@ def _checks_of(
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         """Run the tests of an asset with dbt."""
         session: Session = context.resources.smoll
-        asked = {name.name for name in context.selected_asset_check_keys}
+        asked = context.selected_asset_check_keys
         said: list[CheckResult] = []
 
         def work(run: Run) -> None:
             dbt = session.dbt()
             assert dbt is not None
             before = len(run.checks)
-            run.build(dbt, frozenset(id for id, name in ids.items() if name in asked))
+            run.build(dbt, frozenset(id for id, spec in checks.items() if spec.key in asked))
             stop_if(run.interrupted)
             said.extend(run.checks[before:])
 
         session.step(work)
         for one in said:
             if one.status != "skipped":
-                yield check_result(one, key, ids[one.id], session.run.number)
+                yield check_result(one, checks[one.id], session.run.number)
 
     return check
-
-
-def check_names(description: Description, names: Names) -> dict[str, tuple[dg.AssetKey, str]]:
-    """Asset and name of each check by its dbt id."""
-    return {check.id: (spec.asset_key, spec.name) for spec, check in _check_specs(description, names)}
 
 
 def _is_asset(node: GraphNode) -> bool:
@@ -307,7 +294,7 @@ def _is_asset(node: GraphNode) -> bool:
 def _unasked(
     graph: Graph,
     chosen: frozenset[str],
-    known: Mapping[str, tuple[dg.AssetKey, str]],
+    known: Checks,
     names: Names,
     asked: frozenset[str],
 ) -> frozenset[str]:
@@ -324,7 +311,7 @@ def _unasked(
         return frozenset()
     follow = {check.id for check in graph.checks() if not check.parents or chosen & set(check.parents)}
     own = {names.nodes[id] for id in chosen}
-    primary = {id for id in follow if id in known and known[id][0] in own}
+    primary = {id for id in follow if id in known and known[id].asset_key in own}
     return frozenset(follow - primary - asked)
 
 
@@ -347,28 +334,28 @@ def _waits(check: GraphNode, primary: str, graph: Graph, names: Names) -> bool:
     return any(names.nodes.get(id) in names.written for id in above)
 
 
-def _check_specs(description: Description, names: Names) -> Iterator[tuple[dg.AssetCheckSpec, GraphNode]]:
-    graph, taken = description.graph, set()
+def find_checks(description: Description, names: Names) -> Checks:
+    """Every check, with the asset that it belongs to."""
+    graph, found = description.graph, dict[str, dg.AssetCheckSpec]()
+    taken: set[tuple[dg.AssetKey, str]] = set()
     for check in graph.checks():
         primary = _primary(check, graph, names) or next(iter(description.released), None)
         if primary is None or primary not in names.nodes:
             continue
         key = names.nodes[primary]
-        name = _NO_NAME.sub("_", check.name)
-        name = name if (key, name) not in taken else _NO_NAME.sub("_", check.id)
+        name = sayable(check.name)
+        name = name if (key, name) not in taken else sayable(check.id)
         taken.add((key, name))
         more = {names.nodes[id] for id in check.parents if id in names.nodes and _is_known(graph.nodes[id])} - {key}
-        yield (
-            dg.AssetCheckSpec(
-                name,
-                asset=key,
-                description=check.description or None,
-                additional_deps=sorted(more),
-                blocking=check.severity == "error" and not _waits(check, primary, graph, names),
-                metadata={"smoll/severity": check.severity, "smoll/file": check.path},
-            ),
-            check,
+        found[check.id] = dg.AssetCheckSpec(
+            name,
+            asset=key,
+            description=check.description or None,
+            additional_deps=sorted(more),
+            blocking=check.severity == "error" and not _waits(check, primary, graph, names),
+            metadata={"smoll/severity": check.severity, "smoll/file": check.path},
         )
+    return found
 
 
 def _is_known(node: GraphNode) -> bool:
@@ -412,22 +399,18 @@ def _facts(run: Run, session: Session, nodes: Sequence[GraphNode], names: Names)
     """Columns, lineage of columns and rows of what was built, as the warehouse has it now."""
     dbt = session.dbt()
     assert dbt is not None
-    lineage = Lineage(run.layout.state / "description" / "lineage.json")
     found: dict[str, Facts] = {}
     with open_warehouse(run.layout.warehouse, run.settings) as warehouse:
+        lineage = Lineage(run.layout.state / "description" / "lineage.json", dbt.graph, warehouse, names)
         for node in nodes:
             if node.table is None or not _is_asset(node):
                 continue
             columns = columns_of(warehouse, node.table)
             facts = dict(_schema(columns, dict(node.columns)))
             if columns and node.materialized != "view":  # a materialization of the user's own may leave none
-                row = warehouse.execute(f"SELECT count(*) FROM {node.table.sql}").fetchone()
-                facts["dagster/row_count"] = int(row[0]) if row else 0
+                facts["dagster/row_count"] = count_rows(warehouse, node.table)
             sql = dbt.compiled(node.id)
-            found[node.id] = {
-                **facts,
-                **(lineage.facts(dbt.graph, node, sql, columns, warehouse, names) if sql else {}),
-            }
+            found[node.id] = {**facts, **(lineage.facts(node, sql, columns) if sql else {})}
     lineage.save()
     return found
 
@@ -437,11 +420,11 @@ def node_facts(result: NodeResult, run: int) -> Facts:
     return {"smoll/run": run, "smoll/seconds": round(result.seconds, 3)}
 
 
-def check_result(result: CheckResult, key: dg.AssetKey, name: str, run: int) -> dg.AssetCheckResult:
+def check_result(result: CheckResult, spec: dg.AssetCheckSpec, run: int) -> dg.AssetCheckResult:
     """What a check said."""
     return dg.AssetCheckResult(
-        asset_key=key,
-        check_name=name,
+        asset_key=spec.asset_key,
+        check_name=spec.name,
         passed=result.status == "pass",
         severity=dg.AssetCheckSeverity.WARN if _is_warning(result) else dg.AssetCheckSeverity.ERROR,
         description=result.message or None,

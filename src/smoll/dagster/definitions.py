@@ -7,7 +7,15 @@ from pathlib import Path
 
 import dagster as dg
 
-from smoll.dagster.assets import WAREHOUSE, build_assets, check_assets, exposure_specs, load_assets, release_asset
+from smoll.dagster.assets import (
+    WAREHOUSE,
+    build_assets,
+    check_assets,
+    exposure_specs,
+    find_checks,
+    load_assets,
+    release_asset,
+)
 from smoll.dagster.history import history_sensor
 from smoll.dagster.names import find_names
 from smoll.dagster.own import load_own, refuse_shared_tables, tables_of
@@ -51,18 +59,19 @@ def _define(config: ProjectConfig) -> dg.Definitions:
     own = load_own(config.root)
     names = find_names(config.name, description, tables_of(own))
     refuse_shared_tables(own, names.tables, WAREHOUSE)
-    build, others = build_assets(config, description, names)
+    checks = find_checks(description, names)
+    build, others = build_assets(config, description, names, checks)
     steps = [load_assets(config, description, names), build, release_asset(config, description, names)]
     assets = [asset for asset in steps if asset is not None]
     written = {key for asset in own.assets or () for key in _keys(asset)}
     every = written | {key for asset in assets for key in asset.keys}
-    jobs, schedules, sensors = triggers(config, description, names, every)
+    jobs, schedules, sensors = triggers(config, description, names, checks, every)
     project = dg.Definitions(
         assets=[*assets, *exposure_specs(description, names), *(one for one in others if one.key not in written)],
-        asset_checks=check_assets(description, names),
+        asset_checks=check_assets(names, checks),
         jobs=[everything(config, names, every), *jobs],
         schedules=schedules,
-        sensors=[*sensors, history_sensor(config, description, names)],
+        sensors=[*sensors, history_sensor(config, names, checks)],
         resources={RESOURCE: session_resource(config), WAREHOUSE: warehouse_io_manager(names.tables)},
         executor=dg.in_process_executor if own.executor is None else None,
     )

@@ -7,9 +7,9 @@ from typing import Any
 import dagster as dg
 
 from smoll.dagster.assets import (
+    Checks,
     Facts,
     check_evaluation,
-    check_names,
     check_result,
     node_facts,
     release_facts,
@@ -17,7 +17,6 @@ from smoll.dagster.assets import (
 )
 from smoll.dagster.names import Names
 from smoll.dagster.session import ORIGIN
-from smoll.describe import Description
 from smoll.model import RunResult
 from smoll.project import ProjectConfig
 from smoll.state.layout import Layout
@@ -29,7 +28,7 @@ _AT_ONCE, _MANY = 20, 1000
 Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
 
 
-def history_sensor(config: ProjectConfig, description: Description, names: Names) -> dg.SensorDefinition:
+def history_sensor(config: ProjectConfig, names: Names, checks: Checks) -> dg.SensorDefinition:
     """The sensor; its cursor is the last run that was reported."""
 
     @dg.sensor(
@@ -41,7 +40,7 @@ def history_sensor(config: ProjectConfig, description: Description, names: Names
     def report(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         last = int(context.cursor or 0)
         runs = _runs_after(config, last)
-        events = [event for run in runs for event in _events(config, description, names, run)]
+        events = [event for run in runs for event in _events(config, names, checks, run)]
         told = _told(context.instance, {event.asset_key for event in events}, runs[0].started) if events else {}
         new = [_in_order(event, told[event.asset_key]) for event in events]
         return dg.SensorResult(
@@ -58,7 +57,7 @@ def _runs_after(config: ProjectConfig, last: int) -> list[RunResult]:
         return list(ledger.runs_after(last, _AT_ONCE)) if ledger else []
 
 
-def _events(config: ProjectConfig, description: Description, names: Names, run: RunResult) -> Iterator[Event]:
+def _events(config: ProjectConfig, names: Names, checks: Checks, run: RunResult) -> Iterator[Event]:
     """What a run says of the assets that are still there; nothing where Dagster did it itself."""
     if run.origin.startswith(ORIGIN):
         return
@@ -73,11 +72,9 @@ def _events(config: ProjectConfig, description: Description, names: Names, run: 
     for node in run.nodes:
         if node.id in names.nodes and node.status == "success":
             yield happened(names.nodes[node.id], node_facts(node, run.run))
-    known = check_names(description, names)
     for check in run.checks:
-        if check.id in known and check.status != "skipped":
-            result = check_result(check, *known[check.id], run.run)
-            yield check_evaluation(result, when)
+        if check.id in checks and check.status != "skipped":
+            yield check_evaluation(check_result(check, checks[check.id], run.run), when)
     if run.release.status in ("published", "staged"):
         yield happened(names.release, release_facts(config, run.release, run.run))
 

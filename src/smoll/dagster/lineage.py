@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _Columns = Mapping[str, Sequence[tuple[str, str, str]]]
 """For each column of a model the columns that it is made of: schema, table, column."""
+_MOST = 5_000
 
 
 class Lineage:
@@ -34,51 +35,47 @@ class Lineage:
     ----------
     path
         The file; read at once where it is there, written by `save`.
+    connection
+        The open warehouse, which has what the models read.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, graph: Graph, connection: DuckDBPyConnection, names: Names) -> None:
+        self._path, self._graph, self._connection = path, graph, connection
+        self._keys = {str(table).lower(): key for key, table in names.tables.items()}
+        self._columns: dict[TableRef, list[tuple[str, str]]] = {}
         self._known: dict[str, _Columns] = {}
-        self._used: dict[str, _Columns] = {}
         with suppress(OSError, ValueError):
             self._known = json.loads(path.read_text(encoding="utf-8"))
+        self._read = len(self._known)
 
-    def facts(
-        self,
-        graph: Graph,
-        node: GraphNode,
-        sql: str,
-        columns: Sequence[Column],
-        connection: DuckDBPyConnection,
-        names: Names,
-    ) -> Mapping[str, Any]:
+    def facts(self, node: GraphNode, sql: str, columns: Sequence[Column]) -> Mapping[str, Any]:
         """The lineage of the node's columns as Dagster's metadata; {} where the SQL does not tell."""
-        tables = list(_tables_above(graph, node))
-        schema = {table: [(c.name, c.type) for c in columns_of(connection, table)] for table in tables}
-        key = hashlib.sha256(json.dumps([sql, *((str(t), schema[t]) for t in tables)]).encode()).hexdigest()
+        schema = {table: self._columns_of(table) for table in _tables_above(self._graph, node)}
+        text = json.dumps([sql, *((str(table), found) for table, found in schema.items())])
+        key = hashlib.sha256(text.encode()).hexdigest()
         if key not in self._known:
             self._known[key] = _find(sql, columns, schema)
-        self._used[key] = found = self._known[key]
-        keys = {str(table).lower(): key for key, table in names.tables.items()}
         deps = {
             column: [
-                dg.TableColumnDep(keys[f"{schema}.{table}".lower()], name)
+                dg.TableColumnDep(self._keys[f"{schema}.{table}".lower()], name)
                 for schema, table, name in above
-                if f"{schema}.{table}".lower() in keys
+                if f"{schema}.{table}".lower() in self._keys
             ]
-            for column, above in found.items()
+            for column, above in self._known[key].items()
         }
         deps = {column: above for column, above in deps.items() if above}
         return {"dagster/column_lineage": dg.TableColumnLineage(deps)} if deps else {}
 
+    def _columns_of(self, table: TableRef) -> list[tuple[str, str]]:
+        if table not in self._columns:
+            self._columns[table] = [(column.name, column.type) for column in columns_of(self._connection, table)]
+        return self._columns[table]
+
     def save(self) -> None:
-        """Write down what was found, beside what is known of models that were not asked for."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        kept = dict([*self._known.items()][-_MOST:]) | self._used
-        write_atomically(self._path, json.dumps(kept))
-
-
-_MOST = 5_000
+        """Write down what was found, if it is new, beside what is known of models that were not asked for."""
+        if len(self._known) > self._read:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._path, json.dumps(dict([*self._known.items()][-_MOST:])))
 
 
 def _tables_above(graph: Graph, node: GraphNode) -> Iterator[TableRef]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import keyword
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +12,11 @@ from dagster import AssetKey
 
 from smoll.describe import Description
 from smoll.model import StreamRef, TableRef
+from smoll.project import RESERVED_NAMES
 from smoll.transform import Exposure, GraphNode
 
 _ADDRESS = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]")
-_RESERVED = {
-    *("context", "conf", "config", "meta", "arg_dict", "dict", "input_arg_dict", "output_arg_dict"),
-    *("int", "str", "float", "bool", "input", "output", "type"),
-    *keyword.kwlist,
-}
-"""Names that Dagster refuses (dagster 1.13, ``_core/definitions/utils.py``)."""
 _TAG = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 
 
@@ -99,10 +93,10 @@ def find_names(project: str, description: Description, others: Mapping[TableRef,
 
 def _free(taken: dict[str, AssetKey], *paths: Sequence[str]) -> AssetKey:
     """The first of these that Dagster can name and has not named yet; numbered where there is none."""
-    sayable = [[_NOT_IN_NAMES.sub("_", part) or "_" for part in path] for path in paths]
-    numbered = ([*sayable[-1][:-1], f"{sayable[-1][-1]}_{number}"] for number in itertools.count(2))
-    for path in itertools.chain(sayable, numbered):
-        key = AssetKey([f"{path[0]}_"] if len(path) == 1 and path[0] in _RESERVED else path)
+    first = [[sayable(part) or "_" for part in path] for path in paths]
+    numbered = ([*first[-1][:-1], f"{first[-1][-1]}_{number}"] for number in itertools.count(2))
+    for path in itertools.chain(first, numbered):
+        key = AssetKey([f"{path[0]}_"] if len(path) == 1 and path[0] in RESERVED_NAMES else path)
         if key.to_python_identifier() not in taken:
             taken[key.to_python_identifier()] = key
             return key
@@ -127,7 +121,7 @@ def _node_path(node: GraphNode) -> Sequence[str]:
 
 
 def exposure_key(exposure: Exposure) -> AssetKey:
-    return AssetKey([exposure.kind, _NOT_IN_NAMES.sub("_", exposure.name)])
+    return AssetKey([exposure.kind, sayable(exposure.name)])
 
 
 def _about(node: GraphNode) -> Mapping[str, Any]:
@@ -149,6 +143,11 @@ def owners_of(owners: Iterable[str]) -> list[str]:
 def tags_of(tags: Iterable[str]) -> dict[str, str]:
     """Tags as Dagster takes them; what may not stand in one becomes an underscore."""
     return {tag if _TAG.fullmatch(tag) else re.sub(r"[^A-Za-z0-9_.-]", "_", tag)[:63]: "" for tag in tags}
+
+
+def sayable(name: str) -> str:
+    """A name with an underscore for each character that Dagster's names may not have."""
+    return _NOT_IN_NAMES.sub("_", name)
 
 
 def slug(name: str) -> str:

@@ -7,11 +7,11 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from smoll.connectors.files import fingerprint
-from smoll.dagster.assets import check_names
+from smoll.dagster.assets import Checks
 from smoll.dagster.names import Names
-from smoll.describe import Description
+from smoll.describe import Description, Selection
 from smoll.errors import SmollError
-from smoll.project import FilesSource, ProjectConfig, Sensor, Trigger, seconds_of
+from smoll.project import FilesSource, ProjectConfig, Sensor, Trigger
 from smoll.release import current_release
 from smoll.state.layout import Layout
 
@@ -36,12 +36,13 @@ def triggers(
     config: ProjectConfig,
     description: Description,
     names: Names,
-    everything: Set[dg.AssetKey],
+    checks: Checks,
+    every: Set[dg.AssetKey],
 ) -> tuple[list[Job], list[dg.ScheduleDefinition], list[dg.SensorDefinition]]:
-    """The jobs, schedules and sensors of the project file. `everything` is what they run without a selection."""
+    """The jobs, schedules and sensors of the project file. `every` is what they run without a selection."""
     jobs, schedules, sensors = [], [], []
     for name, schedule in config.schedules.items():
-        job = _job(name, schedule, description, names, everything)
+        job = _job(name, schedule, description.selections.get(name), names, checks, every)
         jobs.append(job)
         schedules.append(
             dg.ScheduleDefinition(
@@ -53,23 +54,23 @@ def triggers(
             )
         )
     for name, sensor in config.sensors.items():
-        job = _job(name, sensor, description, names, everything)
+        job = _job(name, sensor, description.selections.get(name), names, checks, every)
         jobs.append(job)
         sensors.append(_sensor(config, name, sensor, job, _looks(config, sensor)))
     return jobs, schedules, sensors
 
 
-def _job(name: str, trigger: Trigger, description: Description, names: Names, everything: Set[dg.AssetKey]) -> Job:
+def _job(
+    name: str, trigger: Trigger, selected: Selection | None, names: Names, checks: Checks, every: Set[dg.AssetKey]
+) -> Job:
     """The job of a schedule or sensor: what it selects, and the release."""
-    selected = description.selections.get(name)
-    selection: dg.AssetSelection = dg.AssetSelection.assets(*sorted(everything))
+    selection: dg.AssetSelection = dg.AssetSelection.assets(*sorted(every))
     if selected is not None:
         keys = {names.streams[ref] for ref in selected.streams}
         keys |= {names.nodes[id] for id in selected.ids if id in names.nodes}
-        keys = (keys & everything) | ({names.release} & everything)
-        known = check_names(description, names)
-        checks = sorted(dg.AssetCheckKey(*known[id]) for id in selected.ids if id in known)
-        selection = dg.AssetSelection.assets(*sorted(keys)).without_checks() | dg.AssetSelection.checks(*checks)
+        keys = (keys | {names.release}) & every
+        tests = sorted(checks[id].key for id in selected.ids if id in checks)
+        selection = dg.AssetSelection.assets(*sorted(keys)).without_checks() | dg.AssetSelection.checks(*tests)
     return dg.define_asset_job(
         name,
         selection=selection,
@@ -84,7 +85,7 @@ def _sensor(config: ProjectConfig, name: str, sensor: Sensor, job: Job, looks: _
     @dg.sensor(
         name=f"{name}_sensor",
         job=job,
-        minimum_interval_seconds=seconds_of(sensor.every),
+        minimum_interval_seconds=sensor.every_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -103,8 +104,9 @@ def _sensor(config: ProjectConfig, name: str, sensor: Sensor, job: Job, looks: _
 def _looks(config: ProjectConfig, sensor: Sensor) -> _Looks:
     if sensor.files is not None:
         return _files(config, sensor.files)
-    assert sensor.release is not None
-    return _releases(config.root / sensor.release)
+    root = sensor.release_root(config.root)
+    assert root is not None
+    return _releases(root)
 
 
 def _files(config: ProjectConfig, source: str) -> _Looks:
@@ -137,6 +139,6 @@ def _releases(root: Path) -> _Looks:
             return now, f"{root} has no release yet."
         if cursor is None:
             return now, f"Release {number} is the one to begin with."
-        return (now, "") if now != cursor else (now, f"Release {number} is known already.")
+        return now, "" if now != cursor else f"Release {number} is known already."
 
     return look

@@ -22,6 +22,7 @@ from smoll.dagster.frames_out import write
 from smoll.dagster.own import table_of
 from smoll.dagster.session import RESOURCE, Session, failure
 from smoll.errors import Interrupted, LoadError, SmollError
+from smoll.load.table import count_rows
 from smoll.model import Column, StreamRef, StreamResult, TableRef
 from smoll.warehouse import INTERNAL_SCHEMA, columns_of
 
@@ -87,7 +88,7 @@ class WarehouseIOManager(dg.IOManager):
             warehouse = self._session.warehouse()
             write(warehouse, table, obj, lambda: run.ledger.begin_load(run.number, table))
             columns = columns_of(warehouse, table)
-            (rows,) = warehouse.execute(f"SELECT count(*) FROM {table.sql}").fetchone() or (0,)
+            rows = count_rows(warehouse, table)
         except (SmollError, duckdb.Error) as error:
             run.note(replace(result, error=str(error), seconds=time.monotonic() - begun))
             raise self._failure(f"Asset {key.to_user_string()}", error) from None

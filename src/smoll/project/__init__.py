@@ -5,10 +5,9 @@ from __future__ import annotations
 from smoll.project.common import EVERY, Metadata, Mode, Retries
 from smoll.project.config import FILE, ProjectConfig, Release, Resources
 from smoll.project.dlt import DltBase, DltSource, DltStream
-from smoll.project.fields import seconds_of
 from smoll.project.files import FilesSource, FileStream
 from smoll.project.load import find_root, load_config
-from smoll.project.orchestrate import DagsterOptions, Schedule, Sensor, Trigger
+from smoll.project.orchestrate import RESERVED_NAMES, DagsterOptions, Schedule, Sensor, Trigger
 from smoll.project.programs import AirbyteSource, AirbyteStream, ProgramBase, ProgramStream, SingerSource, SingerStream
 from smoll.project.rest import RestSource, resources_of
 from smoll.project.sources import Source
@@ -17,6 +16,7 @@ from smoll.project.sql import SqlSource, SqlStream
 __all__ = [
     "EVERY",
     "FILE",
+    "RESERVED_NAMES",
     "AirbyteSource",
     "AirbyteStream",
     "DagsterOptions",
@@ -45,5 +45,4 @@ __all__ = [
     "find_root",
     "load_config",
     "resources_of",
-    "seconds_of",
 ]

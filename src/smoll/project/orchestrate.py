@@ -19,7 +19,7 @@ from smoll.project.document import Document
 from smoll.project.fields import Duration, Section, Text, complaint, near, seconds_of
 
 LEAST_EVERY = 10
-_NOT_FOR_JOBS = {
+RESERVED_NAMES = {
     *("context", "conf", "config", "meta", "arg_dict", "dict", "input_arg_dict", "output_arg_dict"),
     *("int", "str", "float", "bool", "input", "output", "type"),
     *keyword.kwlist,
@@ -36,7 +36,7 @@ def check_job_name(name: str) -> str:
     """Refuse what cannot name a job of Dagster, which every schedule and sensor becomes."""
     if not re.fullmatch(r"[A-Za-z0-9_]+", name):
         raise complaint(f"a schedule or sensor cannot be named {name!r}", "letters, digits and _")
-    if name in _NOT_FOR_JOBS or name == "smoll" or name.startswith("smoll_"):
+    if name in RESERVED_NAMES or name == "smoll" or name.startswith("smoll_"):
         raise complaint(f"the name {name!r} is taken", "choose another name for the schedule or sensor")
     return name
 
