@@ -7,7 +7,6 @@ bits, as in a release's manifest.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +18,7 @@ from smoll.publish import ignored_columns
 from smoll.release import current_release, read_manifest
 from smoll.state.layout import Layout
 from smoll.state.lock import current_holder
-from smoll.warehouse import columns_of, engine_settings
+from smoll.warehouse import attach_reader, columns_of, engine_settings
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -79,7 +78,9 @@ def diff_releases(config: ProjectConfig, before: int | None, after: int | None, 
     left = _release(layout, first, "before")
     right = _next(layout, description) if after is None else _release(layout, after, "after")
     settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
-    with _attached(layout, [left, right]) as connection:
+    with duckdb.connect(":memory:") as connection:
+        for side in (left, right):
+            attach_reader(connection, side.path, side.catalog)
         for name, value in settings.as_dict().items():
             connection.execute(f"SET {name} = {literal(value)}")
         connection.execute("SET TimeZone = 'UTC'")
@@ -111,22 +112,6 @@ def _next(layout: Layout, description: Description) -> _Side:
     released = [description.graph.nodes[id].table for id in description.released]
     tables = {str(table).lower(): table for table in released if table is not None}
     return _Side("the next release", _WAREHOUSE, layout.warehouse, tables)
-
-
-@contextmanager
-def _attached(layout: Layout, sides: Sequence[_Side]) -> Iterator[DuckDBPyConnection]:
-    import duckdb
-
-    with duckdb.connect(":memory:") as connection:
-        for side in sides:
-            try:
-                connection.execute(f"ATTACH {literal(str(side.path))} AS {quote(side.catalog)} (READ_ONLY)")
-            except duckdb.Error as error:
-                raise ReleaseError(
-                    f"Cannot open {side.path} for reading: {str(error).splitlines()[0]}",
-                    hint="If a run is writing it, wait for the run to end; `smoll status` says who.",
-                ) from error
-        yield connection
 
 
 def _ref(name: str, before: _Side, after: _Side) -> TableRef:

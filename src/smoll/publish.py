@@ -128,7 +128,7 @@ def _tidy(config: ProjectConfig, layout: Layout, emit: Listener) -> None:
         emit(Message(f"{error.message} {error.hint}", "warning"))
         return
     for each in gone:
-        if "took" in each.reason:
+        if each.for_room:
             emit(Message(f"Release {each.number} was removed: {each.reason}.", "warning"))
 
 

@@ -233,6 +233,23 @@ def _packaged_extension(name: str, version: str) -> Path | None:
     return path if path.exists() else None
 
 
+def attach_reader(connection: DuckDBPyConnection, path: Path, name: str) -> None:
+    """Attach a DuckDB file read-only under the database name `name`. Raises ReleaseError where it cannot be opened."""
+    import duckdb
+
+    try:
+        connection.execute(f"ATTACH {literal(str(path))} AS {quote(name)} (READ_ONLY)")
+    except duckdb.Error as error:
+        raise _cannot_read(path, error) from error
+
+
+def _cannot_read(path: Path, error: Exception) -> ReleaseError:
+    return ReleaseError(
+        f"Cannot open {path} for reading: {str(error).splitlines()[0]}",
+        hint="If a run is writing it, wait for the run to end; `smoll status` says who.",
+    )
+
+
 def connect_reader(path: Path, name: str, settings: Settings | None = None) -> DuckDBPyConnection:
     """Connect to a DuckDB file read-only and sandboxed, as ``smoll sql`` and dashboards do.
 
@@ -253,16 +270,16 @@ def connect_reader(path: Path, name: str, settings: Settings | None = None) -> D
             limits = settings.as_dict()
             for key in ("memory_limit", "threads"):
                 connection.execute(f"SET {key} = {literal(limits[key])}")
-        connection.execute(f"ATTACH {literal(str(path))} AS {quote(name)} (READ_ONLY)")
+        attach_reader(connection, path, name)
         connection.execute(f"USE {quote(name)}")
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET temp_directory = ''")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
+    except ReleaseError:
+        connection.close()
+        raise
     except duckdb.Error as error:
         connection.close()
-        raise ReleaseError(
-            f"Cannot open {path} for reading: {str(error).splitlines()[0]}",
-            hint="If a run is writing it, wait for the run to end; `smoll status` says who.",
-        ) from error
+        raise _cannot_read(path, error) from error
     return connection

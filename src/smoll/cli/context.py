@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from smoll.api import Project
+    from smoll.events import Event
 
 
 @dataclass
@@ -44,3 +45,15 @@ def json_option(function: Any) -> Any:
     return click.option(
         "--json", "as_json", is_flag=True, help="Print one JSON document instead of text."
     )(function)  # fmt: skip
+
+
+def no_wait_option(function: Any) -> Any:
+    """``--no-wait``, for what waits until no run holds the project."""
+    return click.option("--no-wait", is_flag=True, help="Fail at once when a run holds the project.")(function)
+
+
+def tell(event: Event) -> None:
+    """Say on stderr what happens, for commands without progress bars: that another run is waited for."""
+    from smoll.cli.progress import describe
+
+    click.echo(describe(event), err=True)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from smoll.cli.context import Invocation, json_option, pass_invocation
-
-if TYPE_CHECKING:
-    from smoll.events import Event
+from smoll.cli.context import Invocation, json_option, no_wait_option, pass_invocation, tell
 
 
 @click.command(epilog="Example: smoll gc --dry-run")
 @click.option("--dry-run", is_flag=True, help="Remove nothing, only say what would go.")
-@click.option("--no-wait", is_flag=True, help="Fail at once when a run holds the project.")
+@no_wait_option
 @json_option
 @pass_invocation
 def command(invocation: Invocation, dry_run: bool, no_wait: bool, as_json: bool) -> int:
@@ -24,7 +19,7 @@ def command(invocation: Invocation, dry_run: bool, no_wait: bool, as_json: bool)
     """
     from smoll.cli.output import console, count, print_json, size, table
 
-    gone = invocation.open().gc(dry_run=dry_run, wait=not no_wait, on_event=_tell)
+    gone = invocation.open().gc(dry_run=dry_run, wait=not no_wait, on_event=tell)
     if as_json:
         print_json(gone)
         return 0
@@ -37,9 +32,3 @@ def command(invocation: Invocation, dry_run: bool, no_wait: bool, as_json: bool)
         f"{'Would remove' if dry_run else 'Removed'} {words}." if gone else "There is nothing to remove.", err=True
     )
     return 0
-
-
-def _tell(event: Event) -> None:
-    from smoll.cli.progress import describe
-
-    click.echo(describe(event), err=True)

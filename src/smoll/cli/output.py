@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from smoll.model import Finding, to_json
+from smoll.model import Finding, ReleaseEntry, to_json
 
 # Of every status that model.py knows: a mark and a colour. The mark alone says it, for those without colour.
 MARKS = {
@@ -59,6 +59,11 @@ def mark(status: str) -> Text:
     """Give the mark of a status, coloured."""
     sign, style = MARKS[status]
     return Text(sign, style)
+
+
+def marks_of(release: ReleaseEntry) -> str:
+    """What sets a release apart: ``current, pinned``."""
+    return ", ".join(name for name in ("current", "held", "pinned") if getattr(release, name))
 
 
 def visible(text: str) -> Text:

@@ -80,12 +80,12 @@ def _told(release: ReleaseEntry, what: str, as_json: bool) -> int:
 
 
 def _layout(release: ReleaseEntry) -> tuple[RenderableType, ...]:
-    from smoll.cli.output import labelled, size, table, when
+    from smoll.cli.output import labelled, marks_of, size, table, when
 
     manifest = release.manifest
     commit = (manifest.git_commit or "")[:12] + (" with local changes" if manifest.git_dirty else "")
-    marks = [name for name in ("current", "held", "pinned") if getattr(release, name)]
-    state = f" ({', '.join(marks)})" if marks else ""
+    marks = marks_of(release)
+    state = f" ({marks})" if marks else ""
     facts = (
         ("Release", f"{manifest.number}{state}"),
         ("Path", release.path),

@@ -31,7 +31,7 @@ def command(invocation: Invocation, as_json: bool) -> int:
 
 
 def _row(release: ReleaseEntry) -> tuple[str, ...]:
-    from smoll.cli.output import size, when
+    from smoll.cli.output import marks_of, size, when
 
     manifest = release.manifest
     return (
@@ -41,5 +41,5 @@ def _row(release: ReleaseEntry) -> tuple[str, ...]:
         str(len(manifest.tables)),
         f"{sum(table.rows for table in manifest.tables):,}",
         size(manifest.bytes),
-        ", ".join(name for name in ("current", "held", "pinned") if getattr(release, name)),
+        marks_of(release),
     )

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from smoll.cli.context import Invocation, json_option, pass_invocation
+from smoll.cli.context import Invocation, json_option, no_wait_option, pass_invocation, tell
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from smoll.accounts import StoredState
-    from smoll.events import Event
 
 
 @click.group(epilog="Example: smoll state show nyc")
 def command() -> None:
     """Look at, set or forget from where the next run goes on."""
-
-
-def _no_wait(function: Any) -> Any:
-    return click.option("--no-wait", is_flag=True, help="Fail at once when a run holds the project.")(function)
 
 
 @command.command(epilog="Example: smoll state show shop.rental --json")
@@ -56,7 +51,7 @@ def _row(stored: StoredState) -> tuple[RenderableType, ...]:
 @click.argument("stream", metavar="SOURCE.STREAM")
 @click.option("--cursor", metavar="VALUE", help="The next run reads the rows at and beyond this value.")
 @click.option("--json-state", metavar="JSON", help="The whole state, as `smoll state show --json` has it in `state`.")
-@_no_wait
+@no_wait_option
 @json_option
 @pass_invocation
 def set_(
@@ -71,9 +66,9 @@ def set_(
         raise click.UsageError("Give one of --cursor and --json-state.")
     project = invocation.open()
     if cursor is not None:
-        before, after = project.set_cursor(stream, cursor, wait=not no_wait, on_event=_tell)
+        before, after = project.set_cursor(stream, cursor, wait=not no_wait, on_event=tell)
     else:
-        before, after = project.set_state(stream, json_state or "", wait=not no_wait, on_event=_tell)
+        before, after = project.set_state(stream, json_state or "", wait=not no_wait, on_event=tell)
     from smoll.cli.output import console, labelled, print_json
 
     if as_json:
@@ -85,7 +80,7 @@ def set_(
 
 @command.command(epilog="Example: smoll state reset shop.rental")
 @click.argument("name", metavar="SOURCE[.STREAM]")
-@_no_wait
+@no_wait_option
 @json_option
 @pass_invocation
 def reset(invocation: Invocation, name: str, no_wait: bool, as_json: bool) -> int:
@@ -95,7 +90,7 @@ def reset(invocation: Invocation, name: str, no_wait: bool, as_json: bool) -> in
     """
     from smoll.cli.output import console, labelled, print_json
 
-    forgotten: Sequence[StoredState] = invocation.open().reset_state(name, wait=not no_wait, on_event=_tell)
+    forgotten: Sequence[StoredState] = invocation.open().reset_state(name, wait=not no_wait, on_event=tell)
     if as_json:
         print_json(forgotten)
     else:
@@ -109,9 +104,3 @@ def _words(stored: StoredState) -> RenderableType:
 
     files = f"{stored.files:,} file{'' if stored.files == 1 else 's'}" if stored.files else ""
     return visible(", ".join(filter(None, (position(stored.state), files))) or "no cursor and no files")
-
-
-def _tell(event: Event) -> None:
-    from smoll.cli.progress import describe
-
-    click.echo(describe(event), err=True)

@@ -33,11 +33,12 @@ class Retention:
 
 @dataclass(frozen=True)
 class Expired:
-    """A release that need not stay: its bytes on disk, and why."""
+    """A release that need not stay: its bytes on disk, and why. ``for_room``: it could stay, but for the disk."""
 
     number: int
     size: int
     reason: str
+    for_room: bool = False
 
 
 def expired(layout: Layout, retention: Retention) -> Iterator[Expired]:
@@ -53,7 +54,7 @@ def expired(layout: Layout, retention: Retention) -> Iterator[Expired]:
     left, total = len(free), sum(sizes.values())
     last = max((number for number in free if number < current), default=None)  # to go back to
     for number in [number for number in free if number < current]:
-        reason = ""
+        reason, for_room = "", False
         if left > retention.keep:
             reason = f"more than {retention.keep} are not kept"
         elif number == last:
@@ -61,10 +62,10 @@ def expired(layout: Layout, retention: Retention) -> Iterator[Expired]:
         elif oldest is not None and _created(layout, number) < oldest:
             reason = f"older than {retention.days} days"
         elif total > limit:
-            reason = f"all together took more than {whose}"
+            reason, for_room = f"all together took more than {whose}", True
         if reason:
             left, total = left - 1, total - sizes[number]
-            yield Expired(number, sizes[number], reason)
+            yield Expired(number, sizes[number], reason, for_room)
 
 
 def _limit(layout: Layout, retention: Retention) -> tuple[int, str]:
