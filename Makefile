@@ -7,6 +7,8 @@ PYTHON ?= $(shell scripts/find-python)
 UV ?= uv
 MINUTES ?= 60
 SEED ?= 0
+# One more than there are processors: tests wait for other processes, too.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -16,7 +18,7 @@ INSTALL := TMPDIR=$(CURDIR)/.cache/tmp $(BIN)/python -m pip install --quiet --no
 LOCKED := $(INSTALL) --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test dagster index oldest lint torture fuzz bench docs screenshots lock clean
+.PHONY: help demo test browser dagster index oldest lint torture fuzz bench docs screenshots lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,7 +61,7 @@ demo: $(VENV)/.demo $(VENV)/.dagster ## Set up, make the flights project in ./de
 	@echo "First: . .venv/bin/activate && cd demo"
 
 test: $(VENV)/.dev ## Set up what the tests need, and run them all
-	@$(BIN)/python -m pytest -n logical --dist loadfile
+	@PYTEST_DEBUG_TEMPROOT=$$(scripts/test-folder) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 index: $(VENV)/.dev ## The tests that install real connectors from the package index
 	@$(BIN)/python -m pytest -m index
@@ -72,6 +74,9 @@ index: $(VENV)/.dev ## The tests that install real connectors from the package i
 dagster: $(VENV)/.dev ## The long form of the tests of Dagster, smoll up and its page
 	@$(BIN)/python -m pytest -n logical --dist loadfile -m dagster
 
+browser: $(VENV)/.dev ## The pages of the demo's portal in a real browser (needs Chromium)
+	@PYTEST_DEBUG_TEMPROOT=$$(scripts/test-folder) $(BIN)/python -m pytest -n logical --dist loadfile -m browser
+
 oldest: .cache/oldest/.done ## The tests of Dagster with the oldest version that is promised
 	@PYTHONPATH=$(CURDIR)/.cache/oldest $(BIN)/python -m pytest -n logical --dist loadfile -m "not torture" tests/orchestrate
 
@@ -82,8 +87,8 @@ lint: $(VENV)/.dev ## Style, types, import contracts
 	@MYPYPATH=benchmarks $(BIN)/mypy benchmarks
 	@$(BIN)/lint-imports
 
-torture: $(VENV)/.dev ## The long form of the kill and reader suites
-	@$(BIN)/python -m pytest -m torture
+torture: $(VENV)/.dev ## The long form of the suites of kills, readers, disks and clocks (SEED=n to repeat)
+	@SEED=$(SEED) $(BIN)/python -m pytest -s -m torture
 
 fuzz: $(VENV)/.dev ## Random and damaged files for an hour (MINUTES=n, SEED=n to repeat)
 	@FUZZ_EXAMPLES=$$(( $(MINUTES) / 6 + 1 )) $(BIN)/python -m pytest tests/load/test_round_trip.py; tables=$$?; \
@@ -96,7 +101,8 @@ docs: $(VENV)/.base ## Write the generated references anew
 	@$(BIN)/python -m smoll.project.generate
 	@$(BIN)/python -m smoll.cli.reference > docs/cli.md
 
-screenshots: $(VENV)/.dev ## Take the pictures of Dagster's page anew (needs Chromium)
+screenshots: $(VENV)/.dev ## Take the pictures of the portal and of Dagster's page anew (needs Chromium)
+	@PYTHONPATH=tests $(BIN)/python -m portal.pictures docs/images
 	@PYTHONPATH=tests $(BIN)/python -m up.browser docs/images
 
 lock: ## Resolve the dependencies anew (needs uv)

@@ -6,7 +6,9 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -88,6 +90,18 @@ def reopen(project: smoll.Project, smoll_yml: str | None = None) -> smoll.Projec
     return smoll.open_project(project.config.root)
 
 
+def start_run(project: smoll.Project) -> subprocess.Popen[str]:
+    """Start `smoll run`, its output in one pipe, ready for Ctrl-C: a shell's background jobs ignore it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "smoll", "--project", str(project.config.root), "run"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
 def raw(project: smoll.Project, sql: str) -> list[Any]:
     """What a query on the working warehouse returns."""
     with project.connect(raw=True) as connection:
@@ -146,6 +160,44 @@ class MariaDB:
         done = subprocess.run([*command, self.database], input=sql, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+KEY, SECRET = "AKIDEXAMPLE123", "very-hidden-S3cret"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An empty bucket of its own."""
+
+    name: str
+    server: str
+    store: Any
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.name}"
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """The source's options with which a project reaches it."""
+        return {
+            "storage": {
+                "endpoint": self.server,
+                "region": "us-east-1",
+                "access_key_id": KEY,
+                "secret_access_key": SECRET,
+            }
+        }
+
+    def put(self, key: str, body: str | bytes) -> None:
+        import obstore
+
+        obstore.put(self.store, key, body.encode() if isinstance(body, str) else body)
+
+    def delete(self, key: str) -> None:
+        import obstore
+
+        obstore.delete(self.store, key)
 
 
 @contextmanager

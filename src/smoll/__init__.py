@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from smoll.adding import add_source
     from smoll.api import Project, connect, open_project
     from smoll.model import RunResult
+    from smoll.restoring import restore
     from smoll.scaffold import init_project
 
 _PUBLIC = {
@@ -28,8 +29,19 @@ _PUBLIC = {
     "connect": "smoll.api",
     "init_project": "smoll.scaffold",
     "open_project": "smoll.api",
+    "restore": "smoll.restoring",
 }
-__all__ = ["Project", "RunResult", "__version__", "add_source", "connect", "doctor", "init_project", "open_project"]
+__all__ = [
+    "Project",
+    "RunResult",
+    "__version__",
+    "add_source",
+    "connect",
+    "doctor",
+    "init_project",
+    "open_project",
+    "restore",
+]
 
 
 def __getattr__(name: str) -> Any:

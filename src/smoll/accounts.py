@@ -15,6 +15,7 @@ from smoll.events import Listener, LockWaiting
 from smoll.load.rejects import rejected_table
 from smoll.load.types import is_number, misfits
 from smoll.model import Holder, StreamRef, TableRef, literal, quote
+from smoll.state.copies import complete_undo
 from smoll.state.layout import Layout
 from smoll.state.lock import project_lock
 from smoll.warehouse import (
@@ -322,13 +323,12 @@ def _writing(
         if on_event:
             on_event(LockWaiting(holder))
 
-    with (
-        project_lock(layout.lock, command, wait=wait, on_wait=tell),
-        open_warehouse(layout.warehouse, _settings(config)) as warehouse,
-    ):
-        warehouse.execute("BEGIN")
-        yield warehouse
-        warehouse.execute("COMMIT")
+    with project_lock(layout.lock, command, wait=wait, on_wait=tell):
+        complete_undo(layout)
+        with open_warehouse(layout.warehouse, _settings(config)) as warehouse:
+            warehouse.execute("BEGIN")
+            yield warehouse
+            warehouse.execute("COMMIT")
 
 
 def _one(connection: DuckDBPyConnection, stream: str) -> StoredState:

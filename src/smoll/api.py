@@ -20,12 +20,16 @@ from smoll.accounts import (
     set_state,
 )
 from smoll.adding import Added, add_source
+from smoll.backup import back_up
+from smoll.checklist import list_checks, read_check
 from smoll.diff import diff_releases
 from smoll.errors import ReleaseError, UsageError
 from smoll.events import Listener
 from smoll.examine import examine_project
 from smoll.gc import collect_garbage
-from smoll.model import Diff, Finding, ReleaseEntry, Removal, RunResult, Status
+from smoll.model import Backup, Diff, Finding, KnownCheck, ReleaseEntry, Removal, RunResult, Status, Undo, UndoCopy
+from smoll.observe import observe_history, observe_table
+from smoll.profiles import PastProfile, TableProfile
 from smoll.programs import (
     ConnectorSpec,
     Discovery,
@@ -36,13 +40,16 @@ from smoll.programs import (
     read_connector_spec,
 )
 from smoll.project import ProjectConfig, find_root, load_config
+from smoll.restoring import restore
 from smoll.run import Request, run_project
 from smoll.staging import StagingResult, generate_staging
 from smoll.state.layout import Layout
-from smoll.state.ledger import open_ledger
+from smoll.state.ledger import open_ledger, refuse_newer
 from smoll.state.lock import current_holder
+from smoll.suggest import Change, Suggestion, apply_changes, plan_changes, suggest_tests
+from smoll.undo import undo_copies, undo_run
 from smoll.up.service import Listener as UpListener
-from smoll.up.service import up
+from smoll.up.service import find_page, up
 from smoll.warehouse import connect_reader, engine_settings
 
 if TYPE_CHECKING:
@@ -50,7 +57,7 @@ if TYPE_CHECKING:
 
     from smoll.connectors.environment import Installation
 
-__all__ = ["Project", "add_source", "connect", "open_project"]
+__all__ = ["Project", "add_source", "connect", "open_project", "restore"]
 
 
 def open_project(path: str | Path | None = None) -> Project:
@@ -62,8 +69,12 @@ def open_project(path: str | Path | None = None) -> Project:
         There is no project.
     ConfigError
         ``smoll.yml`` or ``.env`` is wrong; all problems are named.
+    StateError
+        Its state was written by a newer smoll.
     """
-    return Project(load_config(find_root(Path(path) if path is not None else None)))
+    root = find_root(Path(path) if path is not None else None)
+    refuse_newer(Layout(root).ledger)
+    return Project(load_config(root))
 
 
 def connect(path: str | Path | None = None) -> DuckDBPyConnection:
@@ -133,6 +144,26 @@ class Project:
     def check(self) -> tuple[Finding, ...]:
         """Reach every source and parse the dbt project; load, build and release nothing."""
         return examine_project(self.config)
+
+    def checks(self) -> tuple[KnownCheck, ...]:
+        """Every check of the project by name, dbt's tests too, and what it said last.
+
+        Raises
+        ------
+        SmollError
+            A source that must be asked does not answer, or dbt cannot parse the project.
+        """
+        return list_checks(self.config)
+
+    def check_record(self, name: str) -> KnownCheck:
+        """One check by its name or id, with some of the rows on which it failed.
+
+        Raises
+        ------
+        UsageError
+            There is none of this name, or several.
+        """
+        return read_check(self.config, name)
 
     def connectors(self) -> tuple[Installation, ...]:
         """The connectors of singer and airbyte sources: what is locked, and whether it is installed."""
@@ -214,27 +245,50 @@ class Project:
         """
         return generate_staging(self.config, names)
 
-    def connect(self, raw: bool = False) -> DuckDBPyConnection:
-        """Connect to the current release, or with `raw` to the working warehouse; read-only and sandboxed.
+    def connect(self, raw: bool = False, release: int | None = None) -> DuckDBPyConnection:
+        """Connect to the current release, or to another; with `raw` to the working warehouse. Read-only and sandboxed.
+
+        Parameters
+        ----------
+        raw
+            The working warehouse: raw tables, and what is not released.
+        release
+            The number of a release that is kept.
 
         Raises
         ------
+        UsageError
+            There is no release of this number (any more), or both `raw` and `release` are given.
         ReleaseError
             Nothing has been released (or, with `raw`, loaded) yet, or a run holds the working warehouse.
         """
         settings = engine_settings(self.config.resources.memory, self.config.resources.threads, self._layout.tmp)
         if raw:
+            if release is not None:
+                raise UsageError("The working warehouse is no release.", hint="Ask for one of both.")
             return connect_reader(self._layout.warehouse, "warehouse", settings)
-        number = release.current_release(self._layout)
+        number = self.current() if release is None else release
         if number is None:
             raise ReleaseError("Nothing has been released yet.", hint="`smoll run` makes the first release.")
         path = (self._layout.releases / str(number) / "warehouse.duckdb").resolve()
         try:
             return connect_reader(path, "release", settings)
         except ReleaseError:
-            if release.current_release(self._layout) == number:
-                raise
-            return self.connect()  # another release took its place just now
+            if release is None and self.current() != number:
+                return self.connect()  # another release took its place just now
+            if not path.parent.is_dir():
+                raise UsageError(f"There is no release {number}.", hint="`smoll releases` lists them.") from None
+            raise
+
+    def current(self) -> int | None:
+        """The number of the release that readers see; None before the first.
+
+        Raises
+        ------
+        ReleaseError
+            ``current`` leads nowhere.
+        """
+        return release.current_release(self._layout)
 
     def reject_counts(self, source: str = "") -> tuple[RejectCount, ...]:
         """The streams that have rejected rows; of one source where it is named.
@@ -363,6 +417,71 @@ class Project:
         """
         return diff_releases(self.config, before, after, samples)
 
+    def profile(self, table: str, release: int | None = None, *, raw: bool = False) -> TableProfile:
+        """What a table looks like in a release, by default in the current one.
+
+        Parameters
+        ----------
+        table
+            ``schema.table``, or only the table's name where one schema has it.
+        raw
+            Profile the table of the working warehouse now; loaded tables have profiles, too.
+
+        Raises
+        ------
+        UsageError
+            There is no such release or table.
+        ReleaseError
+            Nothing has been released (or, with `raw`, loaded) yet, or a run holds the working warehouse.
+        """
+        return observe_table(self.config, table, release, raw=raw)
+
+    def profile_history(self, table: str) -> tuple[PastProfile, ...]:
+        """What is kept of earlier profiles of a table, the oldest first; releases that did not change it have none.
+
+        Raises
+        ------
+        UsageError
+            No table of this name was released.
+        """
+        return observe_history(self.config, table)
+
+    def suggest(self, *tables: str) -> tuple[Suggestion, ...]:
+        """Suggest tests for the models of the current release (all, or those named) that they would pass.
+
+        Raises
+        ------
+        UsageError
+            A name is no table of the release.
+        ReleaseError
+            Nothing has been released yet.
+        """
+        return suggest_tests(self.config, tables)
+
+    def plan_suggestions(self, suggestions: Sequence[Suggestion]) -> tuple[Change, ...]:
+        """Say how the files of the dbt project would change to have these tests. Nothing is written.
+
+        Raises
+        ------
+        UsageError
+            A file is written in a way that cannot be added to.
+        """
+        return plan_changes(self.config, suggestions)
+
+    def write_suggestions(self, changes: Sequence[Change]) -> None:
+        """Write planned changes. Where dbt does not understand them, the files are as they were.
+
+        Raises
+        ------
+        UsageError
+            A file has changed since.
+        StateError
+            A file cannot be written.
+        TransformError
+            dbt does not understand what was written.
+        """
+        apply_changes(self.config, changes)
+
     def pin(self, number: int | None = None, reason: str = "") -> ReleaseEntry:
         """Keep a release (``current`` by default) for ever. Raises UsageError where there is none of this number."""
         self._layout.prepare()
@@ -391,6 +510,34 @@ class Project:
         """
         return collect_garbage(self.config, dry_run=dry_run, wait=wait, on_event=on_event)
 
+    def backup(self, target: str | Path, *, wait: bool = True, on_event: Listener | None = None) -> Backup:
+        """Write a consistent copy of the project and its state; `smoll.restore` brings it back.
+
+        It is encrypted if the variable SMOLL_BACKUP_PASSPHRASE is set, in the environment or in ``.env``. Without it
+        the files that hold secrets (``.env`` and its kin) are left out; the result says so.
+
+        Parameters
+        ----------
+        target
+            A folder or a file, or ``s3://bucket/prefix/`` (``gs``, ``az``). In a folder the name says project and time.
+        wait
+            Wait for a run that holds the project, or raise LockedError.
+        on_event
+            Called with ``LockWaiting`` and ``CopyProgress`` of `smoll.events`.
+
+        Raises
+        ------
+        UsageError
+            The target is no place for a backup, or a package is not installed.
+        LockedError
+            A run holds the project and `wait` is False.
+        StateError
+            The warehouse or the ledger cannot be read.
+        BackupError
+            A file cannot be read, or the backup cannot be written. Nothing of it is left.
+        """
+        return back_up(self.config, str(target), wait=wait, on_event=on_event)
+
     def rollback(self, number: int | None = None) -> ReleaseEntry:
         """Publish an earlier release and hold it until `resume`. Runs go on building and staging meanwhile.
 
@@ -406,6 +553,43 @@ class Project:
         """End the hold of a rollback and publish the newest release."""
         self._layout.prepare()
         return self.release(release.resume(self._layout))
+
+    def undo(
+        self,
+        run: int | None = None,
+        *,
+        dry_run: bool = False,
+        latest: int | None = None,
+        wait: bool = True,
+        on_event: Listener | None = None,
+    ) -> Undo:
+        """Let the working warehouse be as it was before `run` (by default the last one), whatever came after.
+
+        Raw tables, models, snapshots, cursors and what is known of checks. Releases stay, and what readers see.
+
+        Parameters
+        ----------
+        dry_run
+            Only say what would happen.
+        latest
+            The last run that the caller knows of: nothing is undone where there is a newer one.
+        wait
+            Wait for a run that holds the project, or raise LockedError.
+
+        Raises
+        ------
+        UsageError
+            There is no such run, it is undone already, or no copy of the time before it was kept.
+        LockedError
+            A run holds the project and `wait` is False.
+        StateError
+            Another program has the working warehouse open, the copy is damaged, or the state cannot be written.
+        """
+        return undo_run(self.config, run, dry_run=dry_run, latest=latest, wait=wait, on_event=on_event)
+
+    def undo_copies(self) -> tuple[UndoCopy, ...]:
+        """The copies of the working warehouse that `undo` can go back to, the newest first."""
+        return undo_copies(self.config)
 
     def status(self) -> Status:
         """What readers see, what happened last, and whether something is going on."""
@@ -428,15 +612,19 @@ class Project:
         self,
         port: int | None = None,
         *,
+        only: Sequence[str] = (),
         on_event: UpListener = lambda event: None,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Run Dagster's web page and daemon until Ctrl-C or SIGTERM; restart what dies.
+        """Serve portal, Dagster and apps until Ctrl-C or SIGTERM; restart what dies.
 
         Parameters
         ----------
         port
-            Of the page, on this machine only; it must be free. Default: that of ``smoll.yml``, or the next free one.
+            On this machine only; it must be free. Default: that of ``smoll.yml``, or the next free one.
+        only
+            Of ``portal``, ``dagster`` and ``apps``; all that is installed by default. With the portal alone this
+            process becomes a small file server, and the method does not return.
         on_event
             Called with each of `smoll.up.service`'s events: ``Ready`` once, ``Started`` and ``Ended`` for each process,
             ``Stopped`` at the end.
@@ -446,10 +634,22 @@ class Project:
         Raises
         ------
         UsageError
-            Dagster is not installed, or the port is taken.
+            A part is not known or not installed, or the port is taken.
         LockedError
             It runs for this project already.
         UpError
             A process could not be started.
         """
-        up(self.config, port=port, on_event=on_event, tell=tell)
+        up(self.config, port=port, only=only, on_event=on_event, tell=tell)
+
+    def page(self, part: str = "portal") -> str:
+        """The URL of ``portal``, ``dagster`` or ``apps`` where `up` serves them now, or of the portal as a file.
+
+        Raises
+        ------
+        UsageError
+            `up` does not run, or without the part.
+        ReleaseError
+            Nothing has been released yet, or the release has no portal.
+        """
+        return find_page(self.config, part)

@@ -44,9 +44,10 @@ def refusals(
 
 
 def known_checks(graph: Graph, released: Iterable[str], checks: Mapping[str, CheckRecord]) -> tuple[CheckResult, ...]:
-    """The last answers of all checks in the scope of the released nodes, for the manifest."""
+    """The last answers of all checks in the scope of the released nodes, for the manifest; of edited ones none."""
     scope = graph.ancestors(released)
-    return tuple(checks[check.id].result for check in graph.checks() if check.id in checks and _looks_at(check, scope))
+    seen = [check for check in graph.checks() if check.id in checks and _looks_at(check, scope)]
+    return tuple(checks[check.id].result for check in seen if checks[check.id].definition == check.definition)
 
 
 def _looks_at(check: GraphNode, scope: Set[str]) -> bool:

@@ -18,9 +18,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from smoll.errors import SmollError, TransformError
+from smoll.errors import SmollError, StateError, TransformError, disk_hint
 from smoll.load import Job
-from smoll.model import StreamRef, TableRef
+from smoll.model import NOT_AS_WRITTEN, StreamRef, TableRef
 from smoll.plan import find_jobs, match_streams, open_transform
 from smoll.project import FILE, ProjectConfig, SqlSource, Trigger, load_config
 from smoll.project.sql import is_pattern
@@ -30,7 +30,7 @@ from smoll.state.ledger import open_ledger
 from smoll.transform import Dbt, Exposure, Graph, GraphNode, sources_file
 from smoll.warehouse import engine_settings
 
-_VERSION = 2
+_VERSION = 5
 _NOT_READ = {"target", "logs", ".git", "__pycache__", ".venv"}
 
 
@@ -276,8 +276,12 @@ def _write(
             for name, one in description.selections.items()
         },
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(content, default=str))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(content, default=str))
+    except OSError as error:
+        hint = disk_hint(error) or f"Remove {path.parent}: it is made anew."
+        raise StateError(f"Cannot write {path}: {error.strerror}.", hint=hint) from error
 
 
 def _read(config: ProjectConfig, key: str, asked: list[str] | None) -> Description | None:
@@ -298,7 +302,7 @@ def _read(config: ProjectConfig, key: str, asked: list[str] | None) -> Descripti
                 for name, one in found["selections"].items()
             },
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except NOT_AS_WRITTEN:
         return None
 
 

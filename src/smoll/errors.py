@@ -5,6 +5,7 @@ The exit code of the command line is the error's ``exit_code``; see ``docs/cli.m
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,6 +83,14 @@ class StateError(SmollError):
     """Something under `.smoll/` is damaged, missing or not writable."""
 
 
+class BusyError(StateError):
+    """Somebody else, or somebody else in this process, has the working warehouse open."""
+
+
+class BackupError(SmollError):
+    """A backup could not be written, or not be restored. Nothing is left of the attempt."""
+
+
 class UpError(SmollError):
     """A process of `smoll up` could not be started. None of them is left."""
 
@@ -90,3 +99,34 @@ class Interrupted(SmollError):
     """The user (or the system) asked the run to stop. What was committed stays."""
 
     exit_code = 130
+
+
+# --- the disk: what libc, DuckDB and SQLite say of it, and what helps
+
+_TROUBLES = {
+    "Free some space, then run again.": ("No space left", "disk is full", "quota exceeded", "File too large"),
+    "Make it writable, then run again.": ("Read-only file system", "Permission denied", "readonly database"),
+    "Make the folder writable or free some space, then run again.": ("unable to open database file",),
+    "The disk fails: look into the system's log (dmesg) and mend that first. Then run again.": (
+        "Input/output error",
+        "disk I/O error",
+        "fsync failed",
+    ),
+}
+_TROUBLED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+def disk_hint(error: BaseException | str) -> str:
+    """What to do about an error that the disk has caused; "" where it was something else."""
+    text = str(error)
+    return next((hint for hint, words in _TROUBLES.items() if any(word in text for word in words)), "")
+
+
+def disk_error(error: BaseException) -> StateError | None:
+    """The disk's own errors as one that people can read; None for all others."""
+    if not isinstance(error, OSError) or error.errno not in _TROUBLED:
+        return None
+    where = error.filename2 or error.filename or "the output"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StateError(f"The disk is full: cannot write {where}.", hint=disk_hint("disk is full"))
+    return StateError(f"The disk refused {where}: {error.strerror}.", hint=disk_hint(error))

@@ -108,6 +108,21 @@ class ReleaseStarted:
 
 
 @dataclass(frozen=True)
+class ProfileStarted:
+    """A table of the release is being profiled: it was not in the release before as it is now."""
+
+    table: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class PortalStarted:
+    """The pages of the release are being written."""
+
+    release: int
+
+
+@dataclass(frozen=True)
 class ReleaseFinished:
     """The release is published, staged, unchanged or refused."""
 
@@ -120,6 +135,15 @@ class Message:
 
     text: str
     level: str = "info"
+
+
+@dataclass(frozen=True)
+class CopyProgress:
+    """A backup is being written or read: so many of its bytes, in so many seconds. ``total`` is None where unknown."""
+
+    done: int
+    total: int | None
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -142,8 +166,11 @@ Event = (
     | NodeFinished
     | CheckFinished
     | ReleaseStarted
+    | ProfileStarted
+    | PortalStarted
     | ReleaseFinished
     | Message
+    | CopyProgress
     | RunFinished
 )
 Listener = Callable[[Event], None]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from smoll import dashboards
 from smoll.connectors import connector_for
-from smoll.errors import SmollError, UsageError
+from smoll.errors import Problem, ReleaseError, SmollError, UsageError
 from smoll.events import Event, Message
+from smoll.interrupts import interruptible
 from smoll.load.columns import fixed_type
-from smoll.model import Finding, StreamRef
+from smoll.model import Finding, StreamRef, TableRef
 from smoll.plan import find_jobs, open_transform
 from smoll.project import FILE
 from smoll.publish import released_nodes
@@ -22,13 +24,16 @@ from smoll.state.layout import Layout
 from smoll.state.ledger import open_ledger
 from smoll.state.lock import current_holder
 from smoll.transform import sources_file
-from smoll.warehouse import engine_settings
+from smoll.warehouse import Settings, columns_of, connect_tables, engine_settings
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from smoll.project import ProjectConfig
-    from smoll.transform import Dbt
+    from smoll.transform import Dbt, GraphNode
+
+
+_DASHBOARDS = "dashboards"
 
 
 def examine_project(config: ProjectConfig) -> tuple[Finding, ...]:
@@ -46,6 +51,8 @@ def examine_project(config: ProjectConfig) -> tuple[Finding, ...]:
         ]
         if all(finding.level == "ok" for finding in findings):
             findings += _dbt(config, connection)
+        if not any(finding.topic == _DASHBOARDS for finding in findings):
+            findings += _pages(config)
     return (*findings, *_schedules(config), *_sensors(config))
 
 
@@ -65,6 +72,9 @@ def _sources(config: ProjectConfig, connection: DuckDBPyConnection) -> Iterator[
 def _dbt(config: ProjectConfig, connection: DuckDBPyConnection) -> Iterator[Finding]:
     if not (config.transform_dir / "dbt_project.yml").is_file():
         yield Finding("dbt", "note", f"there is no dbt project in {config.transform}")
+        if config.checks:
+            hint = f"Make one in {config.transform}, or remove `checks` on {config.locate('checks')}."
+            yield Finding("checks", "error", "they need a dbt project: a release is made of its models.", hint)
         return
     layout = Layout(config.root)
     settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
@@ -88,9 +98,65 @@ def _dbt(config: ProjectConfig, connection: DuckDBPyConnection) -> Iterator[Find
     nodes = dbt.graph.nodes.values() if dbt else ()
     built, checks = sum(node.is_built for node in nodes), sum(node.is_check for node in nodes)
     yield Finding(
-        "dbt", "ok", f"{built} models, seeds and snapshots, {checks} checks, {len(released)} tables to release"
-    )
+        "dbt", "ok", f"{built} models, seeds and snapshots, {checks} checks, {len(released)} tables to release",
+        "`smoll checks` lists what each check said last." if checks else "",
+    )  # fmt: skip
     yield from wrong
+    if dbt:
+        yield from _dashboards(config, layout, settings, dbt, released)
+
+
+def _pages(config: ProjectConfig) -> Iterator[Finding]:
+    """The dashboards as far as they can be seen without knowing what would be released."""
+    pages, problems = dashboards.read_pages(config.root)
+    yield from (_problem(config, problem) for problem in problems)
+    if pages and not problems:
+        yield Finding(_DASHBOARDS, "note", f"{_count(pages)}; their queries are looked at when the rest is well")
+
+
+def _dashboards(
+    config: ProjectConfig, layout: Layout, settings: Settings, dbt: Dbt, released: Sequence[GraphNode]
+) -> Iterator[Finding]:
+    """Run the queries of the dashboards on what is built, which is what the next release would be made of."""
+    if not dashboards.read_pages(config.root)[0]:
+        yield from _pages(config)
+        return
+    tables = [node.table for node in released if node.table]
+    pages: list[dashboards.Fragment] = []
+    connection, where = _what_is_built(layout, tables, settings)
+    with connection:
+        there = {str(table) for table in tables if columns_of(connection, table)}
+        personal = {str(node.table).lower(): dbt.graph.personal([node.id]) for node in released}
+        later = {str(table).lower() for table in tables if str(table) not in there}
+        problems, warnings = interruptible(
+            connection,
+            lambda: dashboards.build(
+                config.root, connection, None, layout, pages.append, personal=personal, later=later
+            ),
+        )
+    yield from (_problem(config, problem) for problem in problems)
+    yield from (_problem(config, problem, "note") for problem in warnings)
+    if not problems:
+        yield Finding(_DASHBOARDS, "ok", f"{_count(pages)}{where}")
+
+
+def _what_is_built(layout: Layout, tables: Sequence[TableRef], settings: Settings) -> tuple[DuckDBPyConnection, str]:
+    """The working warehouse; what readers see, where a run or another program holds it; else nothing at all."""
+    paths = [(layout.warehouse, ""), (layout.current / "warehouse.duckdb", ", held against the current release")]
+    for path, said in paths:
+        with suppress(ReleaseError):
+            if path.is_file():
+                return connect_tables(path.resolve(), tables, settings), said
+    return connect_tables(None, tables, settings), ", looked at again by the release, as nothing is built yet"
+
+
+def _count(pages: Sequence[object]) -> str:
+    return f"{len(pages)} page{'' if len(pages) == 1 else 's'}"
+
+
+def _problem(config: ProjectConfig, problem: Problem, level: Literal["note", "error"] = "error") -> Finding:
+    said = f"{problem.file}:{problem.line}: {problem.message}"
+    return Finding(_DASHBOARDS, level, config.redact(said), config.redact(problem.hint))
 
 
 def _selections(config: ProjectConfig, dbt: Dbt) -> Iterator[Finding]:

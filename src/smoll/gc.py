@@ -11,8 +11,10 @@ from smoll.project import ProgramBase, ProjectConfig
 from smoll.publish import retention_of
 from smoll.release import Expired, expired, remove_expired
 from smoll.release.store import STAGING, TRASH
-from smoll.state.layout import SCRATCH, Layout, size_of
-from smoll.state.lock import project_lock
+from smoll.state.copies import complete_undo, limits_of, unfinished
+from smoll.state.copies import expired as expired_copies
+from smoll.state.layout import BACKUP_SCRATCH, SCRATCH, Layout, size_of
+from smoll.state.lock import current_holder, project_lock
 
 
 def collect_garbage(
@@ -40,10 +42,11 @@ def collect_garbage(
     tell = on_event or (lambda event: None)
     layout.prepare()
     with project_lock(layout.lock, "smoll gc", wait=wait, on_wait=lambda holder: tell(LockWaiting(holder))):
+        complete_undo(layout)
         left = tuple(_left(config, layout))
         for removal in left:
             path = config.root / removal.path
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
@@ -58,9 +61,15 @@ def _removals(layout: Layout, releases: Iterable[Expired]) -> Iterator[Removal]:
 
 def _left(config: ProjectConfig, layout: Layout) -> Iterator[Removal]:
     """What nobody comes back to, as long as nothing runs."""
-    unfinished = [*layout.releases.glob(f"{STAGING}*"), *layout.releases.glob(f"{TRASH}*")]
-    found = [(path, "an unfinished release") for path in unfinished]
+    staged = [*layout.releases.glob(f"{STAGING}*"), *layout.releases.glob(f"{TRASH}*")]
+    found = [(path, "an unfinished release") for path in staged]
     found += [(path, "left by a killed load") for path in layout.tmp.glob(f"{SCRATCH}*")]
+    found += [(path, "an unfinished copy") for path in unfinished(layout)]
+    limits = limits_of(config)
+    why = f"more than {limits.keep} are not kept" if limits.keep else "copies are switched off"
+    found += [(layout.root / copy.path, why) for copy in expired_copies(layout, limits)]
+    if current_holder(layout.backup_lock) is None:
+        found += [(path, "left by a killed backup") for path in layout.tmp.glob(f"{BACKUP_SCRATCH}*")]
     programs = {name for name, source in config.sources.items() if isinstance(source, ProgramBase)}
     for folder, what in ((layout.journals, "received for"), (layout.configs, "a configuration of")):
         for path in sorted(folder.glob("*")):

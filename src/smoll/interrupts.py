@@ -61,6 +61,21 @@ def interruptible(connection: DuckDBPyConnection, work: Callable[[], T]) -> T:
             return future.result()
         except BaseException:
             while not future.done():  # an interrupt between two statements hits nothing
-                connection.interrupt()
+                for each in (connection, *_others):
+                    each.interrupt()
                 wait([future], 0.05)
             raise
+
+
+_others: list[DuckDBPyConnection] = []
+
+
+@contextmanager
+def also_interrupted(*connections: DuckDBPyConnection) -> Iterator[None]:
+    """Let `interruptible`, around this, end the queries of these connections, too."""
+    _others.extend(connections)
+    try:
+        yield
+    finally:
+        for each in connections:
+            _others.remove(each)

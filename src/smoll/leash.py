@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ except OSError as error:
 """
 """Becomes the program, after it has asked Linux to end it with the process that started it, however that ends
 (PR_SET_PDEATHSIG)."""
+_PR_SET_PDEATHSIG = 1
 _GUARDIAN = """
 import os, signal, sys
 groups = set()
@@ -42,6 +44,16 @@ def leashed(command: Sequence[str]) -> list[str]:
     """
     leash = [*_ISOLATED, _LEASH, str(os.getpid())] if sys.platform == "linux" else []
     return [*leash, *command]
+
+
+def follow(parent: int) -> None:
+    """Let this process, which `parent` has forked, be killed when that ends. Linux only; elsewhere nothing happens."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 class Guardian:

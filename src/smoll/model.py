@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+NOT_AS_WRITTEN = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What may come of reading a file of state that is damaged, or was edited by hand."""
 
 
 def quote(identifier: str) -> str:
@@ -16,8 +22,16 @@ def quote(identifier: str) -> str:
 
 
 def literal(text: str) -> str:
-    """Quote one SQL string. For the places where an engine takes no bound parameter."""
+    """Quote one SQL string.
+
+    What every run asks has no bound parameters: DuckDB imports pandas, where it is installed, to look at the first one.
+    """
     return "'" + text.replace("'", "''") + "'"
+
+
+def literals(texts: Iterable[str]) -> str:
+    """Quote SQL strings as one list."""
+    return f"[{', '.join(map(literal, texts))}]::VARCHAR[]"
 
 
 @dataclass(frozen=True, order=True)
@@ -118,6 +132,42 @@ class CheckResult:
 
 
 @dataclass(frozen=True)
+class FailingRows:
+    """Some of the rows on which a check has failed, in run ``run``. Values are text, cut; None is NULL.
+
+    Columns marked ``pii`` are never among them; ``pii`` are those that any table of the project had then. Without rows,
+    ``note`` says why there are none.
+    """
+
+    run: int
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str | None, ...], ...] = ()
+    note: str = ""
+    pii: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class KnownCheck:
+    """A check of the project, and what it said last. ``run`` is None where it has not run since it could change.
+
+    ``kind`` is that of smoll's own checks, or ``test`` and ``unit_test`` of dbt's. ``table`` is what it belongs to.
+    """
+
+    id: str
+    name: str
+    kind: str
+    table: str
+    severity: Literal["error", "warn"]
+    description: str
+    path: str
+    status: CheckStatus | None = None
+    run: int | None = None
+    failures: int = 0
+    message: str = ""
+    failing: FailingRows | None = None
+
+
+@dataclass(frozen=True)
 class Refusal:
     """One reason why nothing was released, and the command that mends it.
 
@@ -151,20 +201,34 @@ class ReleaseOutcome:
 
 @dataclass(frozen=True)
 class ReleasedTable:
-    """One table of a release. ``hash`` is over its rows, without load metadata (docs/releases.md)."""
+    """One table of a release. ``hash`` is over its rows, without load metadata (docs/releases.md).
+
+    ``bytes`` is its part of the release's file. It depends on what else is in that, so tables are equal whatever it is.
+    """
 
     ref: TableRef
     id: str
     rows: int
     hash: str
     columns: tuple[Column, ...]
+    bytes: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file beside the manifest of a release, by name and SHA-256."""
+
+    file: str
+    sha256: str
 
 
 @dataclass(frozen=True)
 class ReleaseManifest:
     """The content of ``releases/<n>/manifest.json``.
 
-    ``breaking`` is what it took away from readers of the release before, and somebody allowed.
+    ``breaking`` is what it took away from readers of the release before, and somebody allowed. ``config_hash`` is the
+    SHA-256 of ``smoll.yml``, ``dbt_manifest_hash`` one of the dbt project. ``profile`` says what its tables look like,
+    ``pages_hash`` changes with what its portal says of them: dashboards and descriptions.
     """
 
     number: int
@@ -180,6 +244,10 @@ class ReleaseManifest:
     git_dirty: bool | None = None
     bytes: int = 0
     breaking: tuple[str, ...] = ()
+    config_hash: str = ""
+    dbt_manifest_hash: str = ""
+    profile: StoredFile | None = None
+    pages_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -211,6 +279,61 @@ class Removal:
     path: str
     bytes: int
     reason: str
+
+
+CopyKind = Literal["reflink", "copy", "empty"]
+
+
+@dataclass(frozen=True)
+class UndoCopy:
+    """The working warehouse as it was before `run`. ``bytes`` are those of its files.
+
+    A ``reflink`` shares its blocks with the warehouse, as far as that has not changed since; a ``copy`` does not.
+    ``empty``: there was no warehouse yet. ``path`` is relative to the project's folder.
+    """
+
+    run: int
+    created: datetime
+    bytes: int
+    kind: CopyKind
+    path: str
+
+
+@dataclass(frozen=True)
+class RowsChange:
+    """The rows of a table of the warehouse, now and once it is undone; None: there is no such table."""
+
+    table: TableRef
+    now: int | None
+    then: int | None
+
+
+@dataclass(frozen=True)
+class CursorChange:
+    """From where a stream goes on, in words, now and once it is undone; "" where it goes on from no cursor."""
+
+    ref: StreamRef
+    now: str
+    then: str
+
+
+@dataclass(frozen=True)
+class Undo:
+    """What an undo does, or has done (``done``): the warehouse is as in `copy`, before ``runs`` (the newest first).
+
+    ``tables`` are those whose number of rows differs, ``cursors`` the streams that go on from elsewhere. ``release`` is
+    what readers see, where a run that is undone made it; ``earlier`` is the newest one before that is kept. ``note`` is
+    what a person should know.
+    """
+
+    copy: UndoCopy
+    runs: tuple[RunResult, ...]
+    tables: tuple[RowsChange, ...] = ()
+    cursors: tuple[CursorChange, ...] = ()
+    release: int | None = None
+    earlier: int | None = None
+    note: str = ""
+    done: bool = False
 
 
 @dataclass(frozen=True)
@@ -280,7 +403,8 @@ class Hold:
 class RunResult:
     """What one run did. `RunResult.exit_code` is the exit code of ``smoll run``.
 
-    ``origin`` is the orchestrator's run that it was part of, as ``dagster:<id>``; "" without.
+    ``origin`` is the orchestrator's run that it was part of, as ``dagster:<id>``; "" without. ``undone`` is when
+    `smoll undo` took back what it did to the warehouse.
     """
 
     run: int
@@ -294,6 +418,7 @@ class RunResult:
     release: ReleaseOutcome = ReleaseOutcome("none")
     error: str = ""
     origin: str = ""
+    undone: datetime | None = None
 
     @property
     def exit_code(self) -> int:
@@ -349,6 +474,42 @@ class Finding:
     hint: str = ""
 
 
+@dataclass(frozen=True)
+class BackupPart:
+    """What a backup holds of one kind: so many files, of so many bytes."""
+
+    name: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A backup that was written. ``notes``: what is not in it, and why."""
+
+    place: str
+    project: str
+    created: datetime
+    bytes: int
+    seconds: float
+    encrypted: bool
+    parts: tuple[BackupPart, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A project that came back from a backup. ``notes``: what was not in it, and why."""
+
+    root: Path
+    project: str
+    created: datetime
+    files: int
+    bytes: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
 _FREE_TEXTS = {"message", "error", "notes", "reason", "text"}
 """Fields that may quote somebody else's words: an error of an engine, a line of a file."""
 
@@ -371,6 +532,41 @@ def map_texts(value: Any, change: Callable[[str], str]) -> Any:
 
 def _change(text: Any, change: Callable[[str], str]) -> Any:
     return tuple(change(line) for line in text) if isinstance(text, tuple) else change(text)
+
+
+def known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What the dataclass `kind` has a field for, of what was stored of it: a newer smoll may have stored more."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in data.items() if name in names}
+
+
+def verified(value: T) -> T:
+    """Give a dataclass back whose fields, and theirs, are all of their types. Raises TypeError where one is not."""
+    for name, kind in get_type_hints(type(value)).items():
+        if not _fits(getattr(value, name), kind):
+            raise TypeError(f"`{name}` is not what it should be")
+    return value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, inner[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
+    if kind is Any or origin is Literal:
+        return kind is Any or value in inner
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    if kind is datetime:
+        return isinstance(value, datetime) and value.tzinfo is not None
+    if dataclasses.is_dataclass(kind):
+        return isinstance(value, kind) and verified(value) is value  # type: ignore[arg-type]
+    return isinstance(value, kind)
 
 
 def to_json(value: Any) -> Any:

@@ -135,9 +135,9 @@ def open_transform(
     Raises
     ------
     TransformError
-        dbt cannot parse it.
+        dbt cannot parse it, or a check names what is not there.
     """
-    from smoll.transform import open_dbt, write_sources_file
+    from smoll.transform import declare, open_dbt, write_sources_file
     from smoll.transform.profile import make_profile, read_profile_name
 
     folder = config.transform_dir
@@ -149,7 +149,8 @@ def open_transform(
     for note in profile.notes:
         emit(Message(note, "warning"))
     write_sources_file(folder, _source_tables(jobs, known))
-    return open_dbt(folder, work or layout.dbt, profile, config.dotenv, log)
+    dbt = open_dbt(folder, work or layout.dbt, profile, config.dotenv, log)
+    return dbt.with_checks(declare(config, dbt.graph, dbt.declared, [plan for job in jobs for plan in job.plans]))
 
 
 def _source_tables(jobs: Sequence[Job], known: Sequence[StreamState]) -> list[SourceTable]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 import subprocess
 from collections.abc import Iterator, Sequence, Set
@@ -9,17 +11,30 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from smoll.check import known_checks, refusals, remedy
-from smoll.errors import ReleaseError, TransformError, UsageError
-from smoll.events import Listener, Message, ReleaseStarted
+from smoll.errors import Problem, ReleaseError, TransformError, UsageError
+from smoll.events import Listener, Message, PortalStarted, ProfileStarted, ReleaseStarted
 from smoll.interrupts import interruptible
+from smoll.lineage import with_personal
 from smoll.load.rejects import rejected_table
 from smoll.load.table import count_rows, prepare_schemas
 from smoll.model import Refusal, ReleasedTable, ReleaseManifest, ReleaseOutcome, ReleaseStatus, TableRef
+from smoll.portal import DashboardProblems, Ingredients, dashboards_hash, write_portal
+from smoll.profiles import (
+    VERSION,
+    TableProfile,
+    forget_values,
+    moment_of,
+    profile_table,
+    profiles_from_json,
+    remember,
+)
 from smoll.release import (
     Candidate,
+    Finisher,
+    Profiler,
     Retention,
     breaking,
     build_release,
@@ -28,13 +43,22 @@ from smoll.release import (
     is_current,
     newest_release,
     next_number,
+    numbers,
     put_forward,
     read_manifest,
     remove_expired,
 )
 from smoll.state.layout import Layout
 from smoll.state.ledger import Ledger
-from smoll.warehouse import INTERNAL_SCHEMA, Settings, columns_of, open_warehouse, views_of
+from smoll.warehouse import (
+    INTERNAL_SCHEMA,
+    Settings,
+    columns_of,
+    connect_reader,
+    lending_memory,
+    open_warehouse,
+    views_of,
+)
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -74,6 +98,7 @@ def publish(
     if not nodes:
         return ReleaseOutcome("none", message=_nothing(config))
     ids = [node.id for node in nodes]
+    remember_releases(layout, ledger)  # a run that was killed may have left one out
     with open_warehouse(layout.warehouse, settings) as warehouse:
         for statement in dbt.session:
             warehouse.execute(statement)
@@ -85,10 +110,15 @@ def publish(
         missing = [refusal for node in nodes for refusal in _missing(dbt, warehouse, node)]
         if missing:
             return ReleaseOutcome("refused", refusals=tuple(missing))
+        dbt = with_personal(dbt, layout.column_lineage, warehouse)
         emit(ReleaseStarted(len(nodes)))
         candidates = [_candidate(config, dbt, node, views) for node in nodes]
         tables = interruptible(warehouse, lambda: hash_tables(warehouse, candidates))
-        same = _same_as_newest(layout, tables)
+        for node in nodes:
+            if node.table:
+                forget_values(ledger, node.table, dbt.graph.personal([node.id]))
+        pages = _pages_hash(config, dbt.graph, ids)
+        same = _same_as_newest(layout, tables, pages)
         if same is not None:
             return _unchanged(config, layout, same)
         broken = tuple(_breaking(layout, tables))
@@ -108,9 +138,18 @@ def publish(
             git_commit=commit,
             git_dirty=dirty,
             breaking=tuple(f"{refusal.subject} {refusal.reason}" for refusal in broken),
+            config_hash=config.hash,
+            dbt_manifest_hash=dbt.hash,
+            pages_hash=pages,
         )
-        interruptible(warehouse, lambda: build_release(warehouse, layout, manifest, candidates))
+        profiler = _profiler(warehouse, layout, dbt.graph, emit)
+        finisher = _finisher(config, layout, settings, ledger, dbt, warehouse, emit)
+        try:
+            interruptible(warehouse, lambda: build_release(warehouse, layout, manifest, candidates, profiler, finisher))
+        except DashboardProblems as error:
+            return ReleaseOutcome("refused", refusals=tuple(map(_wrong, error.problems)))
     published = put_forward(layout, manifest.number)
+    remember_releases(layout, ledger)
     _tidy(config, layout, emit)
     return _outcome(layout, "published" if published else "staged", manifest.number)
 
@@ -190,6 +229,105 @@ def ignored_columns(config: ProjectConfig, graph: Graph, node: GraphNode) -> fro
     return frozenset(name.lower() for name in [*metadata, *node.clocks])
 
 
+def _profiler(warehouse: DuckDBPyConnection, layout: Layout, graph: Graph, emit: Listener) -> Profiler:
+    """Profile a table of a release; what is as it was in the newest release has the profile that it had."""
+    import duckdb
+
+    newest = newest_release(layout)
+    known = dict(read_profiles(layout, read_manifest(layout, newest))) if newest is not None else {}
+
+    def profile(relation: str, candidate: Candidate, table: ReleasedTable) -> TableProfile | None:
+        pii = graph.personal([candidate.id])
+        before, hash = known.get(str(table.ref), (None, ""))
+        if before is not None and hash == table.hash:
+            now = [(column.name, column.type, column.name.lower() in pii) for column in table.columns]
+            then = [(column.name, column.type, column.pii) for column in before.columns]
+            if then == [each for each in now if each[0].lower() not in candidate.ignored]:
+                return before
+        emit(ProfileStarted(str(table.ref), table.rows))
+        try:
+            return profile_table(warehouse, table.ref, ignored=candidate.ignored, pii=pii, relation=relation)
+        except duckdb.InterruptException:
+            raise
+        except duckdb.Error as error:
+            said = "" if pii else f": {str(error).splitlines()[0]}"
+            emit(Message(f"{table.ref} could not be profiled{said}", "warning"))
+            return None
+
+    def profile_all(tables: Sequence[tuple[str, Candidate, ReleasedTable]]) -> dict[str, Any]:
+        found = [profile(*each) for each in tables]
+        return {"version": VERSION, "tables": [each for each in found if each is not None]}
+
+    return profile_all
+
+
+def _finisher(
+    config: ProjectConfig,
+    layout: Layout,
+    settings: Settings,
+    ledger: Ledger,
+    dbt: Dbt,
+    warehouse: DuckDBPyConnection,
+    emit: Listener,
+) -> Finisher:
+    """Write the portal into a release that is being staged; it reads the tables as readers will."""
+
+    def finish(folder: Path, manifest: ReleaseManifest, profiles: Any) -> None:
+        emit(PortalStarted(manifest.number))
+        path = folder / "warehouse.duckdb"
+        with lending_memory(warehouse, settings, 4), connect_reader(path, "release", settings.part(2)) as release:
+            ingredients = Ingredients(
+                config=config,
+                layout=layout,
+                ledger=ledger,
+                dbt=dbt,
+                manifest=manifest,
+                profiles=profiles["tables"],
+                warehouse=warehouse,
+                release=release,
+                settings=settings.part(4),
+                emit=emit,
+                ignored=lambda node: ignored_columns(config, dbt.graph, node),
+            )
+            write_portal(folder, ingredients)
+
+    return finish
+
+
+def read_profiles(layout: Layout, manifest: ReleaseManifest) -> Iterator[tuple[str, tuple[TableProfile, str]]]:
+    """The profiles of a release, each with the hash of its table, by the table's name; none where it has no sound file.
+
+    They may know values of columns that were marked as personal since.
+    """
+    if manifest.profile is None:
+        return
+    try:
+        content = (layout.releases / str(manifest.number) / manifest.profile.file).read_bytes()
+        if hashlib.sha256(content).hexdigest() != manifest.profile.sha256:
+            return
+        found = profiles_from_json(json.loads(content))
+    except (OSError, ValueError):
+        return
+    hashes = {str(table.ref): table.hash for table in manifest.tables}
+    for profile in found:
+        if str(profile.ref) in hashes:
+            yield str(profile.ref), (profile, hashes[str(profile.ref)])
+
+
+def remember_releases(layout: Layout, ledger: Ledger) -> None:
+    """Write the profiles of the releases on disk into the history, as far as they are not in it yet."""
+    late: list[ReleaseManifest] = []
+    for number in reversed(numbers(layout)):
+        with suppress(ReleaseError, UsageError):  # damaged, or gone just now
+            manifest = read_manifest(layout, number)
+            if (number, moment_of(manifest.created)) == ledger.profiled():
+                break
+            late.append(manifest)
+    for manifest in reversed(late):
+        found = dict(read_profiles(layout, manifest)).values()
+        remember(ledger, manifest.number, manifest.created, found)
+
+
 def _breaking(layout: Layout, tables: Sequence[ReleasedTable]) -> Iterator[Refusal]:
     """What readers would miss; nothing where what they read is damaged."""
     with suppress(ReleaseError):
@@ -198,11 +336,27 @@ def _breaking(layout: Layout, tables: Sequence[ReleasedTable]) -> Iterator[Refus
             yield from breaking(read_manifest(layout, current), tables)
 
 
-def _same_as_newest(layout: Layout, tables: tuple[ReleasedTable, ...]) -> int | None:
+def _wrong(problem: Problem) -> Refusal:
+    hint = f" ({problem.hint})" if problem.hint else ""
+    return Refusal(f"{problem.file}:{problem.line}", f"{problem.message}{hint}", "smoll check")
+
+
+def _pages_hash(config: ProjectConfig, graph: Graph, released: Sequence[str]) -> str:
+    """Changes with the dashboards, and with what is written about the released tables and all that is behind them."""
+    said = [
+        [node.id, node.description, node.columns, node.pii, node.owners, node.tags, node.group]
+        for node in (graph.nodes[id] for id in sorted(graph.ancestors(released)))
+    ]
+    text = json.dumps([said, dashboards_hash(config.root)])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _same_as_newest(layout: Layout, tables: tuple[ReleasedTable, ...], pages: str) -> int | None:
     newest = newest_release(layout)
-    if newest is None or read_manifest(layout, newest).tables != tables:
+    if newest is None:
         return None
-    return newest
+    manifest = read_manifest(layout, newest)
+    return newest if manifest.tables == tables and manifest.pages_hash == pages else None
 
 
 def _unchanged(config: ProjectConfig, layout: Layout, number: int) -> ReleaseOutcome:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
-from smoll.errors import Interrupted, SmollError, UsageError
+from smoll.checks import Surroundings, rows_of_query, run_checks, skipped
+from smoll.errors import Interrupted, SmollError, StateError, UsageError, disk_error
 from smoll.events import (
+    CheckFinished,
     Event,
     Listener,
     LockWaiting,
@@ -27,10 +30,12 @@ from smoll.events import (
     StreamFinished,
     TransformStarted,
 )
-from smoll.interrupts import noticing_interrupts, stop_if
+from smoll.interrupts import interruptible, noticing_interrupts, stop_if
+from smoll.lineage import with_personal
 from smoll.load import Job, load_sources
 from smoll.model import (
     CheckResult,
+    FailingRows,
     NodeResult,
     ReleaseOutcome,
     RunResult,
@@ -41,20 +46,23 @@ from smoll.model import (
     map_texts,
 )
 from smoll.plan import brings_tables, find_jobs, match_streams, open_transform, parse_reload
-from smoll.publish import publish, released_nodes
-from smoll.release import clean
+from smoll.portal import prepare_scripts
+from smoll.profiles import history
+from smoll.publish import ignored_columns, publish, released_nodes
+from smoll.release import clean, rows_released
+from smoll.state.copies import Limits, clean_copies, finish_undo, highest_copy, keep_copy, limits_of
 from smoll.state.layout import Layout
 from smoll.state.ledger import Ledger, open_ledger
 from smoll.state.lock import project_lock
 from smoll.state.log import RunLog, open_log
 from smoll.transform import HOOK
-from smoll.warehouse import Settings, engine_settings, identify, open_warehouse, set_run
+from smoll.warehouse import Settings, engine_settings, identify, open_warehouse, set_run, upgrade_warehouse
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from smoll.project import ProjectConfig
-    from smoll.transform import Dbt, Graph, GraphNode
+    from smoll.transform import Dbt, Graph, GraphNode, OwnCheck
 
 
 @dataclass(frozen=True)
@@ -130,8 +138,9 @@ class Run:
             except (KeyboardInterrupt, SmollError) as error:
                 self.error = error
             except BaseException as error:
-                self.error = Interrupted("The run was interrupted.") if self.interrupted.is_set() else error
-                if not self.interrupted.is_set():
+                self.error = Interrupted("The run was interrupted.") if self.interrupted.is_set() else disk_error(error)
+                if self.error is None:
+                    self.error = error
                     raise
         return self.status == "ok"
 
@@ -235,17 +244,21 @@ class Run:
         nodes = dbt.graph.nodes
         built = [id for id in ids if id in nodes and nodes[id].is_built]
         checks = [id for id in ids if id in nodes and nodes[id].is_check]
+        self.ledger.forget_rows(dbt.graph.personal(nodes))
         self.ledger.begin_transform(self.number, built, checks)
         self.emit(TransformStarted(len(built), len(checks)))
         if not built and not checks:
             return
         exact = ids if named is None else None
-        results = dbt.build(*(named or ("", "")), full_refresh, self.interrupted, self.emit, exact)
-        found, said = map_texts(results, self.config.redact)
+        found: tuple[NodeResult, ...] = ()
+        said: tuple[CheckResult, ...] = ()
+        if built or any(id not in dbt.own for id in checks):
+            results = dbt.build(*(named or ("", "")), full_refresh, self.interrupted, self.emit, exact)
+            found, said = map_texts(results, self.config.redact)
         for table in _missed(dbt.graph, [*found, *said], [state.table for state in self.ledger.streams()]):
             text = f"{table} is not there, and no source loads it."
             self.emit(Message(f"{text} If it is the table of an asset, materialize that in Dagster first.", "warning"))
-        blind = frozenset(id for id in checks if not nodes[id].parents)
+        blind = frozenset(id for id in checks if not nodes[id].parents and id not in dbt.own)
         if blind and built:  # dbt runs a test that names no model first, over what the models were before
             _, again = dbt.build("", "", False, self.interrupted, self.emit, blind)
             after = {check.id: check for check in map_texts(again, self.config.redact)}
@@ -253,6 +266,59 @@ class Run:
         self.nodes, self.checks = (*self.nodes, *found), (*self.checks, *said)
         definitions = {check.id: check.definition for check in dbt.graph.checks()}
         self.ledger.finish_transform(self.number, found, said, definitions)
+        own = [dbt.own[id] for id in dbt.own if id in ids]
+        missing = {node.id for node in found if node.status != "success"}
+        failed = [check for check in said if check.status in ("fail", "warn") and dbt.compiled(check.id)]
+        if own or failed:
+            self.checks = (*self.checks, *self._check(dbt, own, missing, failed))
+
+    def _check(
+        self, dbt: Dbt, own: Sequence[OwnCheck], missing: Set[str], failed: Sequence[CheckResult]
+    ) -> tuple[CheckResult, ...]:
+        """Run checks of smoll's own, and keep some of the rows on which they, or tests of dbt's, have failed.
+
+        Parameters
+        ----------
+        missing
+            The nodes that were not built: what looks at them is skipped.
+        failed
+            Tests that have failed.
+        """
+        config, found = self.config, list[CheckResult]()
+        failing: dict[str, FailingRows] = {}
+        for check in own:
+            if not missing.isdisjoint(check.node.parents):
+                found.append(skipped(check))
+                self.emit(CheckFinished(found[-1]))
+        due = [check for check in own if missing.isdisjoint(check.node.parents)]
+
+        def work() -> None:
+            around = Surroundings(
+                graph=graph,
+                run=self.number,
+                streams=self.ledger.streams(),
+                rows_released=partial(rows_released, self.layout),
+                profiles=lambda table: [past.profile for past in history(self.ledger, table)],
+                ignored=lambda node: ignored_columns(config, graph, node),
+                redact=config.redact,
+            )
+            for result, rows in run_checks(warehouse, due, around, self.emit):
+                found.append(map_texts(result, config.redact))
+                if rows is not None:
+                    failing[result.id] = rows
+            for test in failed:
+                failing[test.id] = rows_of_query(warehouse, dbt.compiled(test.id), graph, self.number, config.redact)
+
+        with open_warehouse(self.layout.warehouse, self.settings) as warehouse:
+            for statement in dbt.session:
+                warehouse.execute(statement)
+            graph = with_personal(dbt, self.layout.column_lineage, warehouse).graph
+            interruptible(warehouse, work)
+        definitions = {check.node.id: check.node.definition for check in own}
+        pii = tuple(sorted(graph.personal(graph.nodes)))
+        kept = {id: replace(rows, pii=pii) for id, rows in failing.items()}
+        self.ledger.finish_transform(self.number, (), found, definitions, kept)
+        return tuple(found)
 
     def publish(self, dbt: Dbt, released: Sequence[GraphNode], *, allow_breaking: bool = False) -> None:
         """Release what the warehouse holds now, if every check allows it."""
@@ -312,7 +378,7 @@ def open_run(
         assert ledger is not None
         settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
         recovered = _recover(layout, ledger)
-        number, renewed = _take_number(layout, settings, ledger)
+        number, renewed, uncopied = _take_number(layout, settings, ledger, limits_of(config))
         with open_log(layout.logs, number, config.redact) as log:
             listener = _redacting(config.redact, _both(log.event, emit))
             run = Run(number, config, layout, settings, ledger, log, listener, what, origin)
@@ -320,12 +386,24 @@ def open_run(
             listener(RunStarted(number, what))
             for message in [*recovered, *renewed]:
                 listener(Recovered(message))
+            if uncopied:
+                listener(Message(f"`smoll undo` will not go back to before this run: {uncopied}."))
             try:
                 yield run
             finally:
-                run.record = run.result()
-                ledger.finish_run(run.record)
+                run.record = _finish(run)
                 listener(RunFinished(run.record))
+
+
+def _finish(run: Run) -> RunResult:
+    """Write down what the run has come to. Where the disk refuses that, it is still told what was done."""
+    record = run.result()
+    try:
+        run.ledger.finish_run(record)
+    except StateError as error:
+        run.error = run.error or error
+        record = run.result()
+    return record
 
 
 def run_project(config: ProjectConfig, request: Request, *, wait: bool, on_event: Listener | None) -> RunResult:
@@ -352,6 +430,7 @@ def run_project(config: ProjectConfig, request: Request, *, wait: bool, on_event
     """
     command = f"smoll run {request}".strip()
     with open_run(config, str(request), command, wait=wait, on_event=on_event) as run:
+        prepare_scripts(run.layout)
         run.attempt(lambda run: _load_build_release(run, request))
     if isinstance(run.error, UsageError):
         raise UsageError(config.redact(run.error.message), hint=config.redact(run.error.hint)) from run.error
@@ -369,6 +448,8 @@ def _load_build_release(run: Run, request: Request) -> None:
         return
     if dbt is None:
         run.emit(Message(f"There is no dbt project in {run.config.transform}, so nothing was built or released."))
+        if run.config.checks:
+            run.emit(Message("The checks in smoll.yml were not run: they need a dbt project.", "warning"))
         return
     released = released_nodes(run.config, dbt)  # a mistake in `release.select` is told before anything is built
     ids = dbt.everything() if chosen is None else chosen
@@ -430,30 +511,39 @@ def _place(ref: StreamRef, order: Sequence[StreamRef]) -> tuple[int, str]:
 
 def _recover(layout: Layout, ledger: Ledger) -> list[str]:
     """Put in order what a killed run left behind, and say so."""
-    said = [f"Run {run} was killed; what it had committed is kept." for run in ledger.mark_killed()]
+    said = [ledger.upgraded] if ledger.upgraded else []
+    undone = finish_undo(layout, ledger)
+    said += [f"The warehouse is as before run {undone}: an undo was cut short, and is complete now."] if undone else []
+    said += [f"Run {run} was killed; what it had committed is kept." for run in ledger.mark_killed()]
     said += [f"Removed the unfinished release {name}." for name in clean(layout)]
     layout.clean_tmp()
+    clean_copies(layout)
     return said
 
 
-def _take_number(layout: Layout, settings: Settings, ledger: Ledger) -> tuple[int, list[str]]:
+def _take_number(layout: Layout, settings: Settings, ledger: Ledger, limits: Limits) -> tuple[int, list[str], str]:
     """Number the run, in ledger and warehouse, and find out whether both speak of the same tables.
+
+    In between a copy is kept of how they are; the last value returned says why there is none, where that is news.
 
     Where one of them is another file than at the last run (lost, or restored from a copy), everything the ledger
     knows of tables and checks is worthless: all is built and checked anew.
     """
     known, known_runs = ledger.warehouse()
+    is_new = not layout.warehouse.exists()
     with open_warehouse(layout.warehouse, settings) as warehouse:
+        said = upgrade_warehouse(warehouse, layout.backups)
         identity, last_run = identify(warehouse)
-        run = max(ledger.next_run(), last_run + 1)
-        said = []
-        if known and (identity != known or last_run not in known_runs):
-            ledger.forget_state()
-            said.append("The warehouse is not the one of the last run: every model and check counts as not run.")
+    run = max(ledger.next_run(), last_run + 1, highest_copy(layout) + 1)
+    if known and (identity != known or last_run not in known_runs):
+        ledger.forget_state()
+        said.append("The warehouse is not the one of the last run: every model and check counts as not run.")
+    uncopied = keep_copy(layout, ledger, run, None if is_new else (identity, last_run), limits)
+    with open_warehouse(layout.warehouse, settings) as warehouse:
         ledger.announce_run(run)  # killed between these, the ledger still knows the warehouse by either number
         set_run(warehouse, run)
         ledger.set_warehouse(identity, run)
-    return run, said
+    return run, said, uncopied
 
 
 def only(jobs: Sequence[Job], chosen: frozenset[StreamRef]) -> list[Job]:

@@ -183,7 +183,7 @@ def test_summary_of_a_release() -> None:
     ):
         assert words in text
     assert ".smoll/releases/4" in text
-    assert len(next_steps(finished(PUBLISHED))) == 3
+    assert [command.split()[1] for command, _ in next_steps(finished(PUBLISHED))] == ["open", "sql", "release", "runs"]
 
 
 def test_summary_of_a_refusal_names_the_command_that_mends_it() -> None:
@@ -192,6 +192,7 @@ def test_summary_of_a_refusal_names_the_command_that_mends_it() -> None:
     for words in ("not_null_b", "Got 3 results", "marts.fct", "smoll run --full-refresh --select fct"):
         assert words in text
     assert "readers keep the release they have" in text
+    assert "smoll undo" not in text and "smoll undo" in rendered(steps(next_steps(run, can_undo=True)))
 
 
 def test_summary_of_a_failure_shows_messages_as_they_are() -> None:

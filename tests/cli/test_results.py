@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from smoll.cli import results
 from smoll.errors import SmollError, UsageError
+from smoll.model import literal, quote
 
 
 @pytest.fixture
@@ -157,3 +159,59 @@ def test_ctrl_c_stops_a_query(connection: duckdb.DuckDBPyConnection) -> None:
     with pytest.raises(KeyboardInterrupt):
         results.answer(connection, "SELECT sum(a.range * b.range) FROM range(10_000_000) a, range(1_000_000) b", "csv")
     signal.signal(signal.SIGINT, before)
+
+
+def test_parquet_is_exact_and_nothing_but_rows_crosses_over(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    """The connection that answers may write no file: names, types and values cross over, hostile ones too."""
+    hostile = "a\"'; COPY (SELECT 1) TO '/tmp/x'; --"
+    query = f"""SELECT i, CASE i % 3 WHEN 0 THEN NULL WHEN 1 THEN '' ELSE E'a"b,\\nc\\r' || chr(0) END AS t,
+        i / 3 AS d, sum(i) OVER ()::HUGEINT + 9007199254740993 AS h, INTERVAL 1 MONTH AS v,
+        TIMESTAMP_NS '2020-01-01 00:00:00.123456789' AS ns, TIMESTAMPTZ '2020-01-01 00:00:00+02' AS z,
+        ['a,b', '', NULL, 'NULL', E'q"''x\\n'] AS l, {{'a b': 1, 'c': {{'d': ['x', NULL]}}}} AS s,
+        MAP {{'k''"': 1}} AS m,
+        1.50::DECIMAL(18, 3) AS dec, '\\xAA\\x00'::BLOB AS b, '-infinity'::DATE AS far, 'nan'::FLOAT AS nan,
+        '[1, {{"a": null}}]'::JSON AS j, 1 AS {quote(hostile)}, {{{literal(hostile)}: 1}} AS hs, i AS {quote(hostile)}
+        FROM range(25_000) r(i) ORDER BY i"""
+    path = tmp_path / "it's.parquet"
+
+    assert results.answer(connection, query, "parquet", path) == 25_000
+
+    with duckdb.connect() as other:
+        other.execute("SET TimeZone = 'UTC'")
+        read = f"FROM {literal(str(path))}"
+        assert [row[0] for row in other.sql(f"SELECT i {read}").fetchall()] == list(range(25_000))
+        last = quote(f"{hostile}_1")
+        assert other.sql(f"SELECT count(*) {read} WHERE {last} = i").fetchall() == [(25_000,)]
+        difference = f"({query}) EXCEPT ALL (SELECT * REPLACE (h::HUGEINT AS h) {read})"
+        assert other.sql(f"SELECT count(*) FROM ({difference})").fetchall() == [(0,)]
+        kinds = {row[0]: row[1] for row in other.sql(f"DESCRIBE {read}").fetchall()}
+        assert (kinds["h"], kinds["l"], kinds["j"]) == ("DECIMAL(38,0)", "VARCHAR[]", "JSON")
+
+
+@pytest.mark.parametrize(("query", "rows"), [("SELECT 1 AS x WHERE false", 0), ("SELECT NULL FROM range(3)", 3)])
+def test_parquet_without_rows_or_values(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path, query: str, rows: int
+) -> None:
+    assert results.answer(connection, query, "parquet", tmp_path / "x") == rows
+    assert duckdb.sql(f"SELECT count(*) FROM read_parquet('{tmp_path}/x')").fetchall() == [(rows,)]
+
+
+def test_what_parquet_cannot_hold_is_told(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    with pytest.raises(SmollError, match="more than 16 MB of text"):
+        results.answer(connection, "SELECT repeat('x', 20_000_000)", "parquet", tmp_path / "x")
+    with pytest.raises(SmollError, match="could not be written"):
+        results.answer(connection, f"SELECT {2**127 - 1}::HUGEINT", "parquet", tmp_path / "x")
+    with pytest.raises(SmollError, match="could not be written"):
+        results.answer(connection, "FROM range(1_000_000)", "parquet", tmp_path / "none" / "x")
+    with pytest.raises(SmollError, match="boom"):
+        results.answer(
+            connection, "SELECT if(i = 50_000, error('boom'), i) FROM range(99_999) t(i)", "parquet", tmp_path / "x"
+        )
+
+
+def test_a_wrong_name_is_shown_in_its_place(connection: duckdb.DuckDBPyConnection) -> None:
+    with pytest.raises(UsageError) as caught:
+        results.answer(connection, "SELECT 1 +\n  nope\nFROM range(1)", "csv")
+    assert caught.value.message.endswith("LINE 2:   nope\n          ^")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -33,16 +34,21 @@ def block(start: str) -> str:
 def test_the_definitions_of_the_page(make_project: MakeProject, tmp_path: Path, start: str, more: int) -> None:
     """As `dagster asset materialize` loads them: one file, in the project's folder."""
     root = make_project(YML, {**FILES, "definitions.py": block(start), "my_team.py": TEAM}, MODELS).config.root
+    home = tmp_path / "dagster"
+    home.mkdir()
     program = Path(sys.executable).parent / "dagster"
     done = subprocess.run(
         [program, "asset", "materialize", "-f", "definitions.py", "-d", ".", "--select", "*"],
         cwd=root,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "DAGSTER_DISABLE_TELEMETRY": "1"},
+        env={"PATH": "/usr/bin:/bin", "DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1"},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stderr.count("ASSET_MATERIALIZATION ") == 8 + more
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        (run,) = instance.get_runs()
+        made = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    assert len(made) == 8 + more
     assert (root / ".smoll/releases/current").resolve().name == "1"
 
 

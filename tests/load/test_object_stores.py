@@ -3,94 +3,15 @@
 from __future__ import annotations
 
 import io
-import itertools
-import os
-import re
 import socket
-import subprocess
-import sys
 import time
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support import MakeProject, files_yml, load, parquet, raw, refused, reopen, rows
-
-KEY, SECRET = "AKIDEXAMPLE123", "very-hidden-S3cret"
-_buckets = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server of S3's API, on loopback."""
-    log = tmp_path_factory.mktemp("moto") / "log"
-    with log.open("wb") as file:
-        command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", "0"]
-        process = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    try:
-        while (found := re.search(r"Running on (http://127\.0\.0\.1:\d+)", log.read_text())) is None:
-            assert process.poll() is None, log.read_text()
-        yield found[1]
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """An empty bucket of its own."""
-
-    name: str
-    server: str
-    store: Any
-
-    @property
-    def url(self) -> str:
-        return f"s3://{self.name}"
-
-    @property
-    def source(self) -> dict[str, Any]:
-        """The source's options with which a project reaches it."""
-        return {
-            "storage": {
-                "endpoint": self.server,
-                "region": "us-east-1",
-                "access_key_id": KEY,
-                "secret_access_key": SECRET,
-            }
-        }
-
-    def put(self, key: str, body: str | bytes) -> None:
-        import obstore
-
-        obstore.put(self.store, key, body.encode() if isinstance(body, str) else body)
-
-    def delete(self, key: str) -> None:
-        import obstore
-
-        obstore.delete(self.store, key)
-
-
-@pytest.fixture
-def bucket(s3_server: str) -> Bucket:
-    import urllib3
-    from obstore.store import S3Store
-
-    name = f"bucket-{next(_buckets)}"
-    login = "AWS4-HMAC-SHA256 Credential=x/20200101/us-east-1/s3/aws4_request"
-    answer = urllib3.request("PUT", f"{s3_server}/{name}", headers={"Authorization": login})
-    assert answer.status == 200, answer.data
-    config: Any = {
-        "endpoint": s3_server,
-        "region": "us-east-1",
-        "access_key_id": KEY,
-        "secret_access_key": SECRET,
-    }
-    return Bucket(name, s3_server, S3Store(name, config=config, client_options={"allow_http": True}))
+from support import KEY, SECRET, Bucket, MakeProject, files_yml, load, parquet, raw, refused, reopen, rows
 
 
 def test_objects_are_found_by_key_and_by_pattern(make_project: MakeProject, bucket: Bucket, tmp_path: Path) -> None:

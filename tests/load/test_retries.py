@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +18,7 @@ from programs import INTEGER, PROTOCOLS, TEXT, calls, change, files, journals, o
 from smoll.events import Event, Message, StreamFinished, StreamStarted
 from smoll.model import RunResult
 from smoll.project import Retries
-from support import MakeProject, Postgres, raw, rows, sql_yml, write
+from support import MakeProject, Postgres, raw, rows, sql_yml, start_run, write
 
 SOON = {"count": 3, "delay": "0 seconds"}
 
@@ -241,16 +239,8 @@ def test_an_interrupt_ends_the_wait(make_project: MakeProject, number: signal.Si
         "u": {"kind": "files", "streams": {"t": "u.csv"}},
     }
     project = make_project(f"sources: {json.dumps(sources)}", {"u.csv": "x\n1\n"})
-    command = [sys.executable, "-m", "smoll", "--project", str(project.config.root), "run"]
     log = project.config.root / ".smoll" / "logs" / "run-1.log"
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
+    with start_run(project) as process:
         end = time.monotonic() + 60
         while not (log.exists() and "trying again in 60 min" in log.read_text() and "raw_u" in log.read_text()):
             assert process.poll() is None and time.monotonic() < end

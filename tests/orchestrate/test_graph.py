@@ -98,6 +98,26 @@ def test_the_whole(project: smoll.Project) -> None:
     assert metadata(again, RELEASE)["smoll/status"] == "unchanged"
 
 
+def test_dashboards(project: smoll.Project) -> None:
+    """They come of the release, and are made with it."""
+    page = "---\ntitle: The board\ndescription: What comes in.\n---\nNothing yet.\n"
+    write(project.config.root, {"dashboards/the-board.md": page})
+    defs = define(project)
+    spec = spec_of(defs, "tests/dashboards/the_board")
+    assert [dep.asset_key.to_user_string() for dep in spec.deps] == [RELEASE]
+    assert spec.description == "The board. What comes in." and spec.group_name == "dashboards"
+    instance = dg.DagsterInstance.ephemeral()
+    for _ in range(2):  # the second time there is no new release
+        result = run(defs, job="tests", instance=instance)
+        assert result.success, failures(result)
+        (made,) = instance.fetch_materializations(spec.key, limit=9).records
+        assert made.asset_materialization is not None
+        assert {name: said.value for name, said in made.asset_materialization.metadata.items()} == {
+            "smoll/run": 1,
+            "smoll/release": 1,
+        }
+
+
 def test_a_part(project: smoll.Project) -> None:
     """What is chosen runs, and nothing else."""
     defs = define(project)
@@ -299,3 +319,37 @@ def test_nothing_of_it_is_imported_by_a_run(project: smoll.Project) -> None:
         "sys.exit(any(name.split('.')[0] == 'dagster' for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", script, str(project.config.root)]).returncode == 0
+
+
+OWN_CHECKS = """
+checks:
+  - {kind: range, table: revenue, column: total, max: 10}
+  - {kind: rows, table: page_views, min: 5, severity: warn}
+  - {kind: reconciliation, table: shop.orders}
+  - {kind: references, table: web.visits, columns: customer, to: stg_customers, to_columns: id}
+"""
+
+
+def test_checks_of_smolls_own(make_project: MakeProject) -> None:
+    """They are asset checks of models and streams; one that fails keeps the release back, a warning does not."""
+    project = make_project(YML + OWN_CHECKS, FILES, MODELS, TESTS)
+    defs = define(project)
+    keys = {key.name: key.asset_key.to_user_string() for key in defs.resolve_asset_graph().asset_check_keys}
+    own = {
+        "range_revenue_total": "revenue", "rows_page_views": "page_views", "reconciliation_shop_orders": "shop/orders",
+        "references_web_visits_stg_customers_customer": "stg_customers",  # which must be there
+    }  # fmt: skip
+    assert {name: keys[name] for name in own} == own
+    result = run(defs, job="tests")
+    assert not result.success and RELEASE not in materialized(result)
+    found = {one.check_name: one for one in result.get_asset_check_evaluations()}
+    assert {name for name, one in found.items() if not one.passed} == {"range_revenue_total", "rows_page_views"}
+    assert found["range_revenue_total"].severity == dg.AssetCheckSeverity.ERROR
+    assert found["rows_page_views"].severity == dg.AssetCheckSeverity.WARN
+    assert found["range_revenue_total"].description == "1 of 2 values are above 10 (50%), none may be"
+    assert found["rows_page_views"].metadata["smoll/failures"].value == 1
+    mended = reopen(project, (YML + OWN_CHECKS).replace("max: 10", "max: 30"))
+    result = run(define(mended), job="tests")
+    assert result.success and RELEASE in materialized(result), failures(result)
+    alone = run(define(mended), ["revenue"])
+    assert alone.success and "range_revenue_total" in checked(alone) and "rows_page_views" not in checked(alone)

@@ -152,6 +152,15 @@ def test_what_is_personal_is_never_shown(make_project: MakeProject) -> None:
     assert table(project, 1, 2).samples == ()
 
 
+def test_what_is_personal_further_up_is_never_shown(make_project: MakeProject) -> None:
+    pii = KEY[:-1] + ", {name: above, columns: [{name: name, meta: {pii: true}}]}]"
+    above, model = MODEL, "{{ config(materialized='table') }} select * from {{ ref('above') }}"
+    project = released(make_project, {"above": above, "m": model, "schema.yml": pii})
+    next_run(project, BEFORE.replace("2,Bob,20", "2,Bea,21"))
+    one = table(project, 1, 2)
+    assert one.values == {"name": 1, "amount": 1} and "21" in str(one.samples) and "Bea" not in str(one)
+
+
 def test_long_values_are_cut(make_project: MakeProject) -> None:
     project = released(make_project)
     next_run(project, BEFORE.replace("Bob", "B" * 100_000))

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
 import smoll
 from run.shop import current, edit, published
-from support import MakeProject, released
+from support import MakeProject, released, start_run
 
 CONFIG = "resources: {memory: 600MB}\nsources:\n  s: {kind: files, streams: {numbers: data/numbers.csv}}\n"
 QUICK = "{{ config(materialized='%s') }} select x from {{ source('s', 'numbers') }}"
 ENDLESS = "{{ config(materialized='%s') }} select count(*) as x from range(1000000000) a, range(1000000000) b"
-LONG_FILE = "x\n" + "\n".join(map(str, range(6_000_000)))
 
 
 @pytest.fixture
@@ -30,16 +27,8 @@ def project(make_project: MakeProject) -> smoll.Project:
 
 def _interrupt_when(project: smoll.Project, event: str, number: signal.Signals) -> tuple[int, str]:
     """Start `smoll run`; once its log tells of `event`, send the signal. Returns exit code and output."""
-    command = [sys.executable, "-m", "smoll", "--project", str(project.config.root), "run"]
     log = project.config.root / ".smoll" / "logs" / "run-2.log"
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-    ) as run:
+    with start_run(project) as run:
         end = time.monotonic() + 120
         while not (log.exists() and event in log.read_text()):
             assert run.poll() is None, run.communicate()
@@ -64,7 +53,7 @@ def _interrupt_when(project: smoll.Project, event: str, number: signal.Signals) 
 )
 def test_interrupted_in_a_step(project: smoll.Project, step: str, number: signal.Signals) -> None:
     if step == "load":
-        edit(project, "data/numbers.csv", LONG_FILE)
+        edit(project, "data/numbers.csv", "x\n" + "1234567\n" * 20_000_000)  # seconds, however busy we are
     elif step == "dbt":
         edit(project, "transform/models/a_table.sql", ENDLESS % "table")
     else:
@@ -83,3 +72,18 @@ def test_interrupted_in_a_step(project: smoll.Project, step: str, number: signal
     edit(project, "transform/models/b_view.sql", QUICK % "view")
     assert published(project.run()) == 2
     assert released(project, "select a.x, b.x from main.a_table a, main.b_view b") == [(2, 2)]
+
+
+def test_interrupted_in_a_check_of_smolls_own(project: smoll.Project) -> None:
+    """What dbt has built is known; the check counts as one that has not run."""
+    check = '{kind: sql, name: endless, tables: a_table, sql: "select * from range(1000000000) a, range(1000000000) b"}'
+    edit(project, "smoll.yml", f"name: tests\n{CONFIG}checks: [{check}]\n")
+    edit(project, "data/numbers.csv", "x\n2\n")
+    code, output = _interrupt_when(project, "NodeStarted(id='check.endless'", signal.SIGINT)
+    assert code == 130, output
+    assert "nterrupted" in output and "Traceback" not in output
+    last = project.runs(1)[0]
+    assert (last.status, {node.status for node in last.nodes}, last.checks) == ("interrupted", {"success"}, ())
+    assert (current(project), released(project, "select x from main.a_table")) == (1, [(1,)])
+    edit(project, "smoll.yml", f"name: tests\n{CONFIG}")
+    assert published(smoll.open_project(project.config.root).run()) == 2

@@ -1,4 +1,4 @@
-"""Dagster's page in a real browser. As a program it draws the pictures of the documentation: make screenshots."""
+"""The pages of `smoll up` in a real browser. As a program it draws pictures for the documentation: make screenshots."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from playwright.sync_api import Browser as Program
 from playwright.sync_api import Page as Tab
 from playwright.sync_api import sync_playwright
 
@@ -22,7 +23,7 @@ SIZE = {"width": 1600, "height": 1000}
 _WAIT = 30_000  # milliseconds
 # One source, its models and the release: all of the demo is too much for letters that can be read.
 _LINEAGE = '+key:"dim_carriers" or +key:"fct_flights"+'
-_GROUPS = ("nyc", "staging", "marts", "flights")
+_GROUPS = ("nyc", "staging", "marts", "flights", "dashboards")
 # What the page's own buttons keep: the bar on the left is small, and nodes show only what is in use.
 _SETTINGS = """
 localStorage.setItem('dagster-nav-collapsed', 'true');
@@ -60,13 +61,21 @@ def chromium() -> str | None:
 
 
 @contextmanager
-def browsing(url: str) -> Iterator[Browser]:
-    """A browser that can reach this machine alone, with a tab of the pictures' size."""
+def chromium_program() -> Iterator[Program]:
+    """Chromium, which reaches this machine alone."""
     arguments = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-background-networking"]
     if os.getuid() == 0:
         arguments.append("--no-sandbox")
     with sync_playwright() as playwright:
         program = playwright.chromium.launch(executable_path=chromium(), args=arguments)
+        yield program
+        program.close()
+
+
+@contextmanager
+def browsing(url: str) -> Iterator[Browser]:
+    """A browser that can reach this machine alone, with a tab of the pictures' size."""
+    with chromium_program() as program:
         tab = program.new_page(viewport={"width": SIZE["width"], "height": SIZE["height"]})
         tab.set_default_timeout(_WAIT)
         browser = Browser(tab, url)
@@ -75,7 +84,6 @@ def browsing(url: str) -> Iterator[Browser]:
         tab.on("console", lambda said: browser.errors.append(said.text) if said.type == "error" else None)
         tab.on("pageerror", lambda error: browser.errors.append(str(error)))
         yield browser
-        program.close()
 
 
 def picture_lineage(browser: Browser, path: Path) -> None:
@@ -83,7 +91,8 @@ def picture_lineage(browser: Browser, path: Path) -> None:
     browser.tab.add_init_script(_SETTINGS)
     open_groups = ",".join(f"global@global:{group}" for group in _GROUPS)
     tab = browser.open(f"/asset-groups~{quote(_LINEAGE, safe='')}/?expanded={quote(open_groups)}")
-    browser.shows("Materialize all", "release")
+    tab.get_by_role("button", name="Materialize all").first.wait_for()
+    browser.shows("release", "routes")
     tab.get_by_role("button").filter(has=tab.get_by_label("panel_show_right")).click()  # close the list at the left
     corner = SIZE["width"] - 2 * _GRAPH_ICONS, SIZE["height"] - _GRAPH_ICONS
     tab.wait_for_timeout(1_000)
@@ -98,6 +107,20 @@ def picture_asset(browser: Browser, path: Path) -> None:
     tab = browser.open("/assets/fct_flights")
     browser.shows("Row count", "flight_id", "Jobs")
     tab.wait_for_timeout(1_500)
+    tab.screenshot(path=path)
+
+
+def picture_explore(browser: Browser, path: Path) -> None:
+    """A chart that somebody has put together: delays by the hour, for each airport."""
+    tab = browser.open("/apps/?table=main.fct_flights")
+    tab.get_by_role("radio", name="Chart").click()
+    choices = {"Chart": "Line", "Across": "scheduled_departure_hour", "Colour": "origin_airport_code"}
+    for label, choice in {**choices, "Value": "average", "Of": "departure_delay_minutes"}.items():
+        tab.get_by_role("combobox", name=label).fill(choice)
+        tab.get_by_role("option", name=choice, exact=True).click()
+        tab.wait_for_timeout(1_500)
+    tab.mouse.move(0, 0)
+    tab.wait_for_timeout(1_000)
     tab.screenshot(path=path)
 
 
@@ -117,6 +140,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, flights(Path(folder)) as (page, _), browsing(page.url) as browser:
         picture_lineage(browser, images / "dagster-lineage.png")
         picture_asset(browser, images / "dagster-asset.png")
+        browser.tab.set_viewport_size({"width": 1400, "height": 875})
+        picture_explore(replace(browser, url=page.url.removesuffix("/dagster")), images / "apps-explore.png")
 
 
 if __name__ == "__main__":

@@ -108,14 +108,14 @@ class Gate:
 
 @dataclass(frozen=True)
 class Page:
-    """The page of a project, on a port."""
+    """Dagster's page of a project, on a port."""
 
     port: int
     project: str = "tests"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}/dagster"
 
     def launch(self, assets: Sequence[str] | None = None, job: str = "", tags: Mapping[str, str] | None = None) -> str:
         """Launch the assets (``a/b`` each), as "Materialize selected" does, or a job. Returns the run."""

@@ -42,10 +42,10 @@ def nothing_comes_from_elsewhere(demo: Demo) -> Iterator[None]:
 
 def test_the_graph(demo: Demo) -> None:
     tab = demo.browser.open("/asset-groups")
-    demo.browser.shows("nyc", "staging", "intermediate", "marts", "seeds", "snapshots", "flights")
-    demo.browser.shows("Materialize all")
+    demo.browser.shows("nyc", "staging", "intermediate", "marts", "seeds", "snapshots", "flights", "dashboards")
+    demo.browser.shows("Materialize all (24)")  # dashboards come with the release
     tab.keyboard.press("Alt+E")  # opens all groups
-    demo.browser.shows("weather", "stg_nyc__flights", "fct_flights", "delays_by_carrier", "release")
+    demo.browser.shows("weather", "stg_nyc__flights", "fct_flights", "delays_by_carrier", "release", "routes")
 
 
 def test_an_asset(demo: Demo) -> None:
@@ -53,7 +53,7 @@ def test_an_asset(demo: Demo) -> None:
     demo.browser.shows("One row per scheduled flight, cancelled ones included. Built incrementally, a month at a time.")
     demo.browser.shows("336,776", "flight_number", "Flight number; the same number flies most days.")
     demo.browser.open("/assets/fct_flights?view=checks")
-    demo.browser.shows("Checks (18)", "only_differing_months_are_rebuilt", "Succeeded", "Passed")
+    demo.browser.shows("Checks (23)", "only_differing_months_are_rebuilt", "Succeeded", "Passed")
     demo.browser.open("/assets/flights/release")
     demo.browser.shows("main.delays_by_carrier", "published")
 

@@ -21,7 +21,7 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from smoll.up.guard import Guard, refuse
+from smoll.up.guard import UNFRAMED, Guard, refuse, refuse_at_dagster
 
 EVIL = "https://evil.example"
 MUTATION = 'mutation { setConcurrencyLimit(concurrencyKey: "%s", limit: 3) }'
@@ -53,7 +53,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
         context = stack.enter_context(WorkspaceProcessContext(instance, EmptyWorkspaceTarget()))
         app = create_app_from_workspace_process_context(context)
         bare = stack.enter_context(_serving(app))
-        yield Sites(instance, bare, stack.enter_context(_serving(Guard(app))))
+        yield Sites(instance, bare, stack.enter_context(_serving(Guard(app, refuse_at_dagster, UNFRAMED))))
 
 
 @contextmanager
@@ -225,7 +225,7 @@ def test_a_front_door_may_name_itself() -> None:
 def test_a_deeply_nested_query_is_refused_not_a_crash() -> None:
     query = quote("{a" * 20_000).encode()
     scope = {"type": "http", "method": "GET", "path": "/graphql", "headers": [(b"host", b"localhost")]}
-    assert (refuse({**scope, "query_string": b"query=" + query}) or (0,))[0] == 405
+    assert (refuse_at_dagster({**scope, "query_string": b"query=" + query}) or (0,))[0] == 405
 
 
 def _subscribe(port: int, origin: Any, host: str = "127.0.0.1") -> str:

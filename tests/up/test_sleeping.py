@@ -20,9 +20,9 @@ def test_the_webserver_sleeps_until_somebody_calls(tmp_path: Path) -> None:
     workspace = write_workspace(tmp_path, "tests", tmp_path / "nobody.sock")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        command = [sys.executable, "-P", "-m", "smoll.up.webserver", "--socket", str(listener.fileno())]
+        command = [sys.executable, "-P", "-m", "smoll.up.webserver", str(workspace)]
         with subprocess.Popen(
-            [*command, "--workspace", str(workspace), "--sleep-after", "2"],
+            [*command, "--socket", str(listener.fileno()), "--sleep-after", "2"],
             env={**os.environ, "DAGSTER_HOME": str(tmp_path)},
             pass_fds=[listener.fileno()],
         ) as server:

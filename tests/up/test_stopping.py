@@ -39,7 +39,7 @@ def test_sigkill_fails_what_runs_sigterm_cancels_it_and_both_leave_nothing(tmp_p
 def test_a_wish_to_stop_while_it_starts(tmp_path: Path) -> None:
     root = write_project(tmp_path / "project")
     with running(root, wait=False) as up:
-        up.wait_for("started", "code server")
+        up.wait_for("started", "front")
         _stop(up, signal.SIGTERM)
     assert up.process.returncode == 130
     left = [each.info["cmdline"] for each in psutil.process_iter(["cmdline"])]

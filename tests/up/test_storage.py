@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,8 @@ from dagster._core.events.log import EventLogEntry
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+import smoll
+from smoll.up.instance import write_instance
 from smoll.up.storage import KeptSqliteStorage
 
 PLAIN = "telemetry: {enabled: false}\n"
@@ -119,3 +122,24 @@ def test_the_web_page_hears_of_events(tmp_path: Path) -> None:
         assert enough.wait(20)
         web.end_watch_event_logs(first.run_id, hear)
         assert heard[-4:] == ["0", "1", "2", "3"]
+
+
+def test_the_history_comes_back_from_a_backup_that_was_made_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "smoll.yml").write_text("name: history\n")
+    home = tmp_path / "project" / ".smoll" / "dagster"
+    home.mkdir(parents=True)
+    write_instance(home, 30, in_postgres=False)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        one = run(instance)
+        known = seen(instance, one)
+        assert list(home.rglob("*-wal"))  # nothing is closed
+        made = smoll.open_project(tmp_path / "project").backup(tmp_path / "b.tar.zst")
+        run(instance)
+    shutil.rmtree(tmp_path / "project")
+    home = smoll.restore(made.place, tmp_path / "other").root / ".smoll" / "dagster"
+    write_instance(home, 30, in_postgres=False)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert seen(instance, one) == known
+        assert seen(instance, run(instance))[3] == 2
+    assert not (tmp_path / "project").exists()

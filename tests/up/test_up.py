@@ -15,6 +15,9 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
 
 from smoll.up.health import is_beating, query
 from up.running import DEFINITIONS, Up, gone, running, wait_until, write_project
@@ -33,12 +36,14 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def test_it_says_when_all_is_up_and_where(up: Up) -> None:
-    assert set(up.ready["pids"]) == {"code server", "webserver", "daemon"}
+    assert set(up.ready["pids"]) == {"front", "app server", "code server", "webserver", "daemon"}
     assert up.ready["problem"] == []
-    assert next(event["name"] for event in up.seen if event["event"] == "started") == "code server"
-    with urlopen(up.ready["url"], timeout=10) as answer:
+    assert next(event["name"] for event in up.seen if event["event"] == "started") == "front"
+    with urlopen(up.ready["urls"]["dagster"], timeout=10) as answer:
         assert b"<title" in answer.read()
         assert answer.headers["X-Frame-Options"] == "DENY"
+    with urlopen(f"{up.ready['url']}/favicon-run-success.svg", timeout=10) as icon:
+        assert icon.url == f"{up.ready['urls']['dagster']}favicon-run-success.svg" and b"<svg" in icon.read()
     assert up.jobs() >= {"quick", "slow"}
     assert is_beating(up.port, time.time() - 60)
 
@@ -101,10 +106,10 @@ def test_the_next_port_is_taken_when_the_usual_one_is_not_free(up: Up, tmp_path:
         assert second.said[0].startswith(f"Port {up.port} is taken by another program; this is port ")
 
 
-def test_without_dagster_it_says_what_to_install(tmp_path: Path) -> None:
+def test_without_what_was_asked_for_it_says_what_to_install(tmp_path: Path) -> None:
     root = write_project(tmp_path / "project")
     hiding = "import sys; sys.modules['dagster'] = None; from smoll.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", hiding, "--project", str(root), "up"]
+    command = [sys.executable, "-c", hiding, "--project", str(root), "up", "--only", "dagster"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "pip install 'smoll[dagster]'" in done.stderr
@@ -112,23 +117,34 @@ def test_without_dagster_it_says_what_to_install(tmp_path: Path) -> None:
 
 def test_its_own_webserver_is_guarded(up: Up) -> None:
     for path, headers in (
-        ("/graphql?query=mutation{setNuxSeen}", {}),
+        ("/dagster/graphql?query=mutation{setNuxSeen}", {}),
         ("/", {"Host": "evil.example"}),
-        ("/graphql?query={version}", {"Origin": "https://evil.example"}),
+        ("/dagster/graphql?query={version}", {"Origin": "https://evil.example"}),
     ):
         with pytest.raises(HTTPError) as refused:
             urlopen(Request(up.ready["url"] + path, headers=headers), timeout=10)
         assert refused.value.code in (403, 405)
 
 
+def test_websockets_of_dagster_pass_for_its_own_page(up: Up) -> None:
+    stream, protocols = f"ws://127.0.0.1:{up.port}/dagster/graphql", [Subprotocol("graphql-ws")]
+    with connect(stream, origin=Origin(up.ready["url"]), subprotocols=protocols) as opened:
+        opened.send(json.dumps({"type": "connection_init"}))
+        assert json.loads(opened.recv(timeout=10))["type"] == "connection_ack"
+    with pytest.raises(InvalidStatus):
+        connect(stream, origin=Origin("https://evil.example"), subprotocols=protocols)
+
+
 @pytest.mark.parametrize(
     ("victim", "words"),
     [
+        ("front", ("smoll.up.front",)),
+        ("app server", ("smoll.up.apps",)),
         ("daemon", ("dagster._daemon",)),
         ("webserver", ("smoll.up.webserver",)),
         ("code server", ("dagster api grpc",)),
     ],
-    ids=["daemon", "webserver", "definitions"],
+    ids=["front", "app server", "daemon", "webserver", "definitions"],
 )
 def test_what_is_killed_comes_back_and_works(up: Up, victim: str, words: tuple[str, ...]) -> None:
     killed = time.time()
@@ -136,6 +152,8 @@ def test_what_is_killed_comes_back_and_works(up: Up, victim: str, words: tuple[s
     ended = up.wait_for("ended", victim)
     assert "exit code 1" in ended["how"] or "SIGKILL" in ended["how"]
     assert up.wait_for("started", victim)["pid"] == up.find(*_program(victim)).pid
+    with urlopen(up.ready["urls"]["apps"], timeout=60) as answer:
+        assert b"<title>Streamlit" in answer.read()
     if victim == "daemon":
         assert is_beating(up.port, killed)
     wait_until(lambda: "quick" in up.jobs())
@@ -161,7 +179,14 @@ def test_nothing_is_written_outside_the_project(up: Up) -> None:
     assert [path.name for path in home.rglob("*")] == []
     assert {path.name for path in up.root.iterdir()} <= {".smoll", ".env", "smoll.yml", "definitions.py", "__pycache__"}
     logs = {path.name for path in (up.root / ".smoll" / "logs").iterdir()}
-    assert {"up-code-server.log", "up-webserver.log", "up-daemon.log", "up-housekeeping.log"} >= logs
+    assert {
+        "up-code-server.log",
+        "up-webserver.log",
+        "up-daemon.log",
+        "up-housekeeping.log",
+        "up-front.log",
+        "up-app-server.log",
+    } >= logs
     assert "a word from the run" not in "".join(up.said)
 
 
@@ -174,6 +199,7 @@ def test_no_secret_is_in_a_file_or_a_command(up: Up) -> None:
 
 def _program(name: str) -> tuple[str, ...]:
     words = {"daemon": "dagster._daemon", "webserver": "smoll.up.webserver", "code server": "smoll.up.code_server"}
+    words |= {"front": "smoll.up.front", "app server": "smoll.up.apps"}
     return (words[name],)
 
 

@@ -22,7 +22,8 @@ from smoll.cli.context import Invocation
 # In the order in which a newcomer meets them.
 COMMANDS = (
     *("init", "add", "run", "sql", "status", "generate", "rejects", "state", "check", "connectors"),
-    *("runs", "releases", "release", "diff", "rollback", "gc", "up", "doctor"),
+    *("runs", "checks", "releases", "release", "diff", "profile", "suggest", "rollback", "undo", "gc"),
+    *("backup", "restore", "up", "open", "doctor"),
 )
 
 

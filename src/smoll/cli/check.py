@@ -13,7 +13,8 @@ from smoll.cli.context import Invocation, json_option, pass_invocation
 def command(invocation: Invocation, as_json: bool) -> int:
     """Look at configuration, connections and the dbt project.
 
-    Changes nothing. Exits with 2 when the configuration is wrong, with 1 when anything else is.
+    Changes nothing. Exits with 2 when the configuration is wrong, with 1 when anything else is. What the checks of
+    the data said last, `smoll checks` tells.
     """
     from smoll.cli.output import console, findings, print_json
 

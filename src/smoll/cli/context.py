@@ -48,8 +48,11 @@ def json_option(function: Any) -> Any:
 
 
 def no_wait_option(function: Any) -> Any:
-    """``--no-wait``, for what waits until no run holds the project."""
-    return click.option("--no-wait", is_flag=True, help="Fail at once when a run holds the project.")(function)
+    """``--wait`` (the default) and ``--no-wait``, the same on every command that takes the project's lock."""
+    return click.option(
+        "--no-wait/--wait", default=False,
+        help="Fail at once when a run holds the project, or wait for its end (the default).",
+    )(function)  # fmt: skip
 
 
 def tell(event: Event) -> None:

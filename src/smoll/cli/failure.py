@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from smoll.cli.context import Invocation
-from smoll.errors import Interrupted, SmollError
+from smoll.errors import Interrupted, SmollError, disk_error
 
 # What a shell reports of a program that SIGPIPE ended: the reader of stdout had enough.
 BROKEN_PIPE = 141
@@ -50,9 +50,8 @@ def _explain(error: BaseException, invocation: Invocation) -> tuple[str, str, in
         return error.format_message(), hint, error.exit_code
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return "Interrupted.", "", Interrupted.exit_code
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        where = error.filename or "the output"
-        return f"The disk is full: cannot write {where}.", "Free some space, then run it again.", 1
+    if disk := disk_error(error):
+        return disk.message, disk.hint, disk.exit_code
     what = _redact("".join(traceback.format_exception_only(error)).strip(), invocation)
     log = write_log(_redact("".join(traceback.format_exception(error)), invocation), invocation.root())
     return f"A bug in smoll: {what.splitlines()[0]}", f"Please report it with the log: {log}", BUG

@@ -26,6 +26,8 @@ from smoll.events import (
     NodeFinished,
     NodeStarted,
     ParseStarted,
+    PortalStarted,
+    ProfileStarted,
     Recovered,
     ReleaseFinished,
     ReleaseStarted,
@@ -61,6 +63,7 @@ class View:
     checked: Counter[str] = field(default_factory=Counter)
     parsing: bool = False
     releasing: int | None = None
+    profiling: str = ""
 
 
 @contextmanager
@@ -107,7 +110,7 @@ def update(view: View, event: Event) -> None:
             view.parsing = False
             view.nodes, view.checks = nodes, checks
         case NodeStarted(id_, name, kind):
-            if kind not in ("test", "unit_test"):
+            if kind not in ("test", "unit_test", "check"):
                 view.building[id_] = name
         case NodeFinished(node):
             view.building.pop(node.id, None)
@@ -115,7 +118,11 @@ def update(view: View, event: Event) -> None:
         case CheckFinished(check):
             view.checked[check.status] += 1
         case ReleaseStarted(tables):
-            view.releasing = tables
+            view.releasing, view.profiling = tables, ""
+        case ProfileStarted(table, rows):
+            view.profiling = f", profiling {table}: {count(rows, 'row')}"
+        case PortalStarted():
+            view.profiling = ", writing its pages"
         case ReleaseFinished():
             view.releasing = None
 
@@ -136,7 +143,7 @@ def draw(view: View, seconds: float) -> RenderableType:
     if view.checks:
         body.add_row("  Check", _bar(view.checked, view.checks, ""))
     if view.releasing is not None:
-        body.add_row("  Release", f"hashing and copying {count(view.releasing, 'table')}")
+        body.add_row("  Release", f"hashing and copying {count(view.releasing, 'table')}{view.profiling}")
     return Group(title, body)
 
 

@@ -13,6 +13,7 @@ from smoll.cli.pace import Pace, follow, words
 from smoll.cli.summary import written
 from smoll.events import (
     CheckFinished,
+    CopyProgress,
     Event,
     Listener,
     LockWaiting,
@@ -20,6 +21,8 @@ from smoll.events import (
     NodeFinished,
     NodeStarted,
     ParseStarted,
+    PortalStarted,
+    ProfileStarted,
     Recovered,
     ReleaseFinished,
     ReleaseStarted,
@@ -95,7 +98,9 @@ def describe(event: Event) -> str:
             return f"release {count(tables, 'table')}"
         case ReleaseFinished(outcome):
             return _release(outcome)
-        case StreamStarted() | ParseStarted() | NodeStarted() | RunFinished():
+        case StreamStarted() | ParseStarted() | NodeStarted() | CopyProgress() | RunFinished():
+            return ""
+        case ProfileStarted() | PortalStarted():
             return ""
 
 

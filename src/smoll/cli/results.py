@@ -1,4 +1,4 @@
-"""Query results on stdout: a table for people, exact CSV or JSON for machines.
+"""Query results: a table for people, exact CSV, JSON or Parquet for machines.
 
 DuckDB itself turns values into text: Python's types would lose nanoseconds, months of an interval and
 years beyond 9999. Whole output lines come out of the engine, in batches, so memory stays flat.
@@ -7,9 +7,14 @@ years beyond 9999. Whole output lines come out of the engine, in batches, so mem
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
 
 import duckdb
 from rich import box
@@ -17,20 +22,27 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from smoll.cli.answering import lacks_memory, out_of_memory
 from smoll.cli.output import VISIBLE, console, labelled
-from smoll.errors import SmollError, UsageError
+from smoll.cli.parquet import LINE_BEGINS, write_parquet
+from smoll.errors import Interrupted, SmollError, UsageError
 from smoll.model import literal
 
 ROWS_IN_A_TABLE = 100
 _ROWS_IN_A_BATCH = 10_000
+_CELLS_IN_A_BATCH = 100_000
+"""A row may have thousands of columns."""
+_SECONDS_TO_END = 1.0
+"""What DuckDB does not end within this time of a Ctrl-C, it does not hear of: a value of a billion characters, say."""
 _WRONG_QUERY = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
+_PLACE = "\n\nLINE "
 _NUMBERS = {"float", "double", "decimal"} | {
     sign + size for sign in ("", "u") for size in ("tinyint", "smallint", "integer", "bigint", "hugeint")
 }
 
 
-def answer(connection: duckdb.DuckDBPyConnection, query: str, style: str) -> None:
-    """Run `query` and print what its last statement gives.
+def answer(connection: duckdb.DuckDBPyConnection, query: str, style: str, output: Path | None = None) -> int | None:
+    """Run `query` and print what its last statement gives. Ctrl-C ends it, whatever DuckDB is doing.
 
     Parameters
     ----------
@@ -39,7 +51,14 @@ def answer(connection: duckdb.DuckDBPyConnection, query: str, style: str) -> Non
     query
         One or more SQL statements.
     style
-        ``table``, ``csv`` or ``json``.
+        ``table``, ``csv``, ``json`` or ``parquet``.
+    output
+        Write into this file, not to stdout.
+
+    Returns
+    -------
+    int or None
+        How many rows were printed; None where the last statement gives none (SET, for example).
 
     Raises
     ------
@@ -50,20 +69,59 @@ def answer(connection: duckdb.DuckDBPyConnection, query: str, style: str) -> Non
     """
     if not query.strip():
         raise UsageError("The query is empty.", hint='For example: smoll sql "SHOW ALL TABLES"')
+    # Not in the main thread, which alone hears of Ctrl-C, and not while DuckDB plans or computes one value.
+    pool = ThreadPoolExecutor(1, "query")
+    future = pool.submit(_answer, connection, query, style, output)
+    try:
+        return future.result()
+    except KeyboardInterrupt:
+        deadline = time.monotonic() + _SECONDS_TO_END
+        while not future.done():
+            connection.interrupt()
+            wait([future], 0.05)
+            if time.monotonic() > deadline:
+                os._exit(Interrupted.exit_code)  # nothing is lost: it only reads, in a process of its own
+        raise
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, query: str, style: str, output: Path | None) -> int | None:
     try:
         relation = connection.sql(query)
-        if relation is not None:  # None: the last statement gives no rows (SET, for example)
-            {"table": _print_table, "csv": _print_csv, "json": _print_json}[style](connection, relation)
-    except RuntimeError as error:
-        # How DuckDB's client passes on a Ctrl-C that came while it was computing.
-        if str(error) != "Query interrupted":
-            raise
-        connection.interrupt()  # or its threads compute on, and closing waits for them
-        raise KeyboardInterrupt from error
+        if relation is None:
+            return None
+        if style == "parquet":
+            return _write_parquet(connection, relation, output)
+        if style == "table":
+            return _print_table(connection, relation)
+        printed = {"csv": _print_csv, "json": _print_json}[style]
+        if output is None:
+            return printed(connection, relation, sys.stdout)
+        with output.open("w", encoding="utf-8", newline="\n") as file:
+            return printed(connection, relation, file)
     except _WRONG_QUERY as error:
-        raise UsageError(str(error), hint='`smoll sql "SHOW ALL TABLES"` lists what is there.') from error
+        message = _located(connection, query, error)
+        raise UsageError(message, hint='`smoll sql "SHOW ALL TABLES"` lists what is there.') from error
     except duckdb.Error as error:
-        raise SmollError(f"DuckDB could not answer: {error}") from error
+        if lacks_memory(error):
+            raise out_of_memory() from error
+        what = str(error).partition(_PLACE)[0]  # the place is one in SQL that DuckDB made of the query
+        raise SmollError(f"DuckDB could not answer: {what}") from error
+
+
+def _located(connection: duckdb.DuckDBPyConnection, query: str, error: duckdb.Error) -> str:
+    """The error with the line and a mark under the place, which DuckDB leaves out where it binds without running."""
+    with suppress(duckdb.Error):
+        if _PLACE not in str(error) and len(connection.extract_statements(query)) == 1:
+            try:
+                connection.execute(f"EXPLAIN\n{query}")
+            except _WRONG_QUERY as again:
+                before, place, after = str(again).partition(_PLACE)
+                number, colon, rest = after.partition(":")
+                if place and before.splitlines()[:1] == str(error).splitlines()[:1]:
+                    return f"{before}{place}{int(number) - 1}{colon}{rest}"
+    return str(error)
 
 
 def _cursor(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation) -> Any:
@@ -76,38 +134,63 @@ def _batches(
 ) -> Iterator[list[str]]:
     """Evaluate the SQL expression `line` for every row. Columns go by position, as names may repeat."""
     lines = _cursor(connection, relation.project(line))  # streams: in memory is a batch, not the result
-    while batch := lines.fetchmany(_ROWS_IN_A_BATCH):
+    rows = max(1, min(_ROWS_IN_A_BATCH, _CELLS_IN_A_BATCH // len(relation.columns)))
+    while batch := lines.fetchmany(rows):
         yield [text for (text,) in batch]
 
 
-def _print_csv(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation) -> None:
-    """RFC 4180 with plain line ends. NULL is nothing at all, an empty text is ``""``."""
-    sys.stdout.write(",".join(_csv_field(name) for name in relation.columns) + "\n")
+def _write_parquet(
+    connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation, output: Path | None
+) -> int:
+    columns = list(zip(relation.columns, relation.types, strict=True))
+    line = _csv_line(relation, f"{LINE_BEGINS},")
+    sys.stdout.flush()
+    return write_parquet(columns, _batches(connection, relation, line), str(output or "/dev/stdout"))
+
+
+def _csv_line(relation: duckdb.DuckDBPyRelation, begins: str = "") -> str:
+    """RFC 4180. NULL is nothing at all, an empty text is ``""``."""
     fields = (f"#{n}::VARCHAR" for n, _ in enumerate(relation.columns, 1))
-    quoted = (
+    cells = (
         f"""CASE WHEN {f} IS NULL THEN '' WHEN {f} = '' OR regexp_matches({f}, '[",\\r\\n]') """
         f"""THEN '"' || replace({f}, '"', '""') || '"' ELSE {f} END"""
         for f in fields
     )
-    for batch in _batches(connection, relation, " || ',' || ".join(quoted)):
-        sys.stdout.write("\n".join([*batch, ""]))
+    return _joined(begins, ",", cells)
+
+
+def _joined(begins: str, between: str, cells: Iterable[str], ends: str = "") -> str:
+    """SQL of one text. With ``||`` each of the columns would hold a copy of all before it."""
+    parts = f", {literal(between)}, ".join(cells)
+    return f"concat({literal(begins)}, {parts}, {literal(ends)})"
+
+
+def _print_csv(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation, out: TextIO) -> int:
+    """Print a line for the names and one for each row, with plain line ends."""
+    rows = 0
+    out.write(",".join(_csv_field(name) for name in relation.columns) + "\n")
+    for batch in _batches(connection, relation, _csv_line(relation)):
+        out.write("\n".join([*batch, ""]))
+        rows += len(batch)
+    return rows
 
 
 def _csv_field(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if text == "" or set(text) & set('",\r\n') else text
 
 
-def _print_json(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation) -> None:
+def _print_json(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation, out: TextIO) -> int:
     """Print an array of objects, one a line. Numbers keep all digits; NaN and infinity become text."""
     members = (
-        literal(json.dumps(name) + ": ") + " || " + _json_value(position, kind.id)
+        literal(json.dumps(name) + ": ") + ", " + _json_value(position, kind.id)
         for position, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True), 1)
     )
-    before = "[\n"
-    for batch in _batches(connection, relation, "'{' || " + " || ', ' || ".join(members) + " || '}'"):
-        sys.stdout.write(before + ",\n".join(batch))
-        before = ",\n"
-    sys.stdout.write("[]\n" if before == "[\n" else "\n]\n")
+    rows = 0
+    for batch in _batches(connection, relation, _joined("{", ", ", members, "}")):
+        out.write((",\n" if rows else "[\n") + ",\n".join(batch))
+        rows += len(batch)
+    out.write("\n]\n" if rows else "[]\n")
+    return rows
 
 
 def _json_value(position: int, kind: str) -> str:
@@ -123,7 +206,7 @@ def _json_value(position: int, kind: str) -> str:
     return f"coalesce({text}, 'null')"
 
 
-def _print_table(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation) -> None:
+def _print_table(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation) -> int:
     texts = relation.project(", ".join(f"#{n}::VARCHAR" for n, _ in enumerate(relation.columns, 1)))
     rows = _cursor(connection, texts).fetchmany(ROWS_IN_A_TABLE + 1)
     numbers = [kind.id in _NUMBERS for kind in relation.types]
@@ -139,6 +222,7 @@ def _print_table(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBP
     if len(rows) > ROWS_IN_A_TABLE:
         more = f"These are the first {ROWS_IN_A_TABLE} rows; --format csv or json gives all."
         print(more, file=sys.stderr)
+    return len(shown)
 
 
 def _table(columns: Sequence[str], numbers: Sequence[bool], rows: Sequence[tuple[str | None, ...]]) -> Table:

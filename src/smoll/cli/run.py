@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from smoll.cli.context import Invocation, json_option, pass_invocation
+from smoll.cli.context import Invocation, json_option, no_wait_option, pass_invocation
 
 if TYPE_CHECKING:
     from smoll.model import RunResult
@@ -56,7 +56,7 @@ class _WithLists(click.Command):
     "--allow-breaking", is_flag=True,
     help="Release even where readers of the current release would miss a table or column, or find another type.",
 )  # fmt: skip
-@click.option("--no-wait", is_flag=True, help="Fail at once when another run holds the project.")
+@no_wait_option
 @json_option
 @pass_invocation
 def command(
@@ -96,5 +96,6 @@ def command(
     if as_json:
         print_json(result)
     else:
-        console().print(summary(result), steps(next_steps(result)))
+        can_undo = any(copy.run == result.run and copy.kind != "empty" for copy in project.undo_copies())
+        console().print(summary(result), steps(next_steps(result, can_undo=can_undo)))
     return result.exit_code

@@ -47,7 +47,7 @@ def _row(run: RunResult) -> tuple[RenderableType, ...]:
     return (
         str(run.run),
         when(run.started),
-        Text(run.status, MARKS[run.status][1]),
+        Text(f"{run.status}, undone" if run.undone else run.status, MARKS[run.status][1]),
         duration(run.seconds),
         f"{rows:,}",
         checks if run.checks else "",

@@ -57,7 +57,8 @@ def _facts(status: Status) -> list[tuple[str, RenderableType]]:
         facts.append(("Hold", hold))
     if status.last_run:
         run = status.last_run
-        facts.append(("Last run", f"{run.run} {run.status}, {ago(run.started)}; `smoll runs show {run.run}`"))
+        undone = f", undone {ago(run.undone)}" if run.undone else ""
+        facts.append(("Last run", f"{run.run} {run.status}, {ago(run.started)}{undone}; `smoll runs show {run.run}`"))
     if status.running:
         facts.append(("Running now", str(status.running)))
     return facts

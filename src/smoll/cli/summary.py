@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from smoll.cli.output import MARKS, count, duration, labelled, mark
+from smoll.cli.output import MARKS, ago, count, duration, labelled, mark
 from smoll.model import (
     CheckResult,
     CheckStatus,
@@ -72,6 +72,8 @@ def _title(result: RunResult) -> Text:
     line.append(f"  {duration(result.seconds)}", "dim")
     if result.select:
         line.append(f"  {result.select}", "dim")
+    if result.undone:
+        line.append(f"  undone {ago(result.undone)}", "yellow")
     return line
 
 
@@ -187,18 +189,28 @@ def _refusals(refusals: Sequence[Refusal]) -> Iterable[RenderableType]:
         yield Text(f"· and {count(rest, 'model or check', 'models and checks')} not built or run since", "dim")
 
 
-def next_steps(result: RunResult) -> tuple[tuple[str, str], ...]:
-    """Name the commands worth typing after a run, each with what it is for."""
+def next_steps(result: RunResult, *, can_undo: bool = False) -> tuple[tuple[str, str], ...]:
+    """Name the commands worth typing after a run, each with what it is for.
+
+    Parameters
+    ----------
+    can_undo
+        A copy of the warehouse from before this run is kept.
+    """
+    undo = (("smoll undo", "or take back what this run did to the warehouse"),) if can_undo else ()
     record = (f"smoll runs show {result.run}", "every model and check of this run")
     release = result.release
     if result.status == "interrupted":
         return (("smoll run", "goes on; what was loaded stays loaded"),)
+    failed = _failed_check(result)
     if release.status == "refused":
-        return (*((remedy, "once the cause is mended") for remedy in _remedies(release.refusals)), record)
+        remedies = ((remedy, "once the cause is mended") for remedy in _remedies(release.refusals))
+        return (*failed, *remedies, *undo, record)
     if result.status != "ok":
-        return (record, ("smoll check", "looks at configuration, connections and dbt"))
+        return (*failed, record, ("smoll check", "looks at configuration, connections and dbt"))
     if release.status == "published":
         return (
+            ("smoll open", "the release's portal: dashboards, catalog, lineage, checks"),
             (f'smoll sql "FROM {release.tables[0]} LIMIT 10"', "what readers see now"),
             (f"smoll release show {release.number}", "its tables, rows and hashes"),
             record,
@@ -206,6 +218,16 @@ def next_steps(result: RunResult) -> tuple[tuple[str, str], ...]:
     if release.status == "staged":
         return (("smoll release resume", "lets readers see it"),)
     return ()
+
+
+def _failed_check(result: RunResult) -> tuple[tuple[str, str], ...]:
+    """The command that shows the rows on which a check failed."""
+    failed = [check.name for check in result.checks if check.status in ("fail", "error")]
+    if not failed:
+        return ()
+    if len(failed) > 1:
+        return (("smoll checks", "what each check said; with a name, the rows on which it failed"),)
+    return ((f"smoll checks {shlex.quote(failed[0])}", "the rows on which it failed"),)
 
 
 def _remedies(refusals: Sequence[Refusal]) -> list[str]:

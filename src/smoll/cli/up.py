@@ -1,4 +1,4 @@
-"""``smoll up``: Dagster's web page and daemon."""
+"""``smoll up``: portal, Dagster and apps at one address."""
 
 from __future__ import annotations
 
@@ -13,20 +13,27 @@ if TYPE_CHECKING:
     from smoll.up.service import Ended, Ready, Started, Stopped
 
 
-@click.command(epilog="Example: smoll up --port 3100")
+@click.command(epilog="Example: smoll up --only portal")
+@click.option(
+    "--only", "only", multiple=True, metavar="PART",
+    help="Serve these alone: portal, dagster, apps; several with commas. Default: all that is installed. "
+    "With the portal alone a small file server is all that runs.",
+)  # fmt: skip
 @click.option(
     "--port", type=click.IntRange(1, 65535), metavar="N",
-    help="The port of the web page; it must be free. Default: that of smoll.yml, 3000, or the next free one.",
+    help="The port; it must be free. Default: that of smoll.yml, 3000, or the next free one.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document for each event, a line each.")
 @pass_invocation
-def command(invocation: Invocation, port: int | None, as_json: bool) -> int:
-    """Serve Dagster on this machine, and run what is scheduled.
+def command(invocation: Invocation, only: tuple[str, ...], port: int | None, as_json: bool) -> int:
+    """Serve portal, Dagster and apps on this machine, and run what is scheduled.
 
-    Starts the web page, the daemon that runs schedules and sensors, and the process with the project's definitions, and
-    starts again what dies. Ctrl-C ends them all. URLs go to stdout, the rest to stderr.
+    `/` is the portal of the current release, `/dagster/` is Dagster's page, with the daemon that runs schedules and
+    sensors behind it, `/apps/` are Explore and the project's Streamlit apps. What dies is started again. Ctrl-C ends
+    all. The URL goes to stdout, the rest to stderr.
     """
-    invocation.open().up(port, on_event=_print_json if as_json else _print, tell=_tell)
+    parts = [part.strip() for each in only for part in each.split(",")]
+    invocation.open().up(port, only=parts, on_event=_print_json if as_json else _print, tell=_tell)
     return 0
 
 
@@ -35,6 +42,8 @@ def _print(event: Ready | Started | Ended | Stopped) -> None:
 
     if isinstance(event, Ready):
         click.echo(event.url)
+        for part, url in event.urls.items():
+            _tell(f"  {part:<8} {url}")
         if event.problem:
             _tell(_quoted("Dagster cannot load the definitions:", event.problem))
             _tell('  Mend them, then press "Reload" on the page Deployment.')

@@ -18,7 +18,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -227,8 +227,9 @@ def open_journal(folder: Path, began: str, options: str) -> tuple[Journal, str]:
     found = entries[0] if entries and {"journal", "began"} <= set(entries[0]) else {}
     if found.get("began") == began and entries[-1] != {"refused": options}:
         journal = Journal(folder, began, found["journal"])
-        if _restore(journal, entries):
-            return journal, ""
+        with suppress(KeyError, ValueError, TypeError):  # another version may write it otherwise
+            if _restore(journal, entries):
+                return journal, ""
     with _writable(folder):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -142,13 +142,26 @@ def _ask(desk: Desk, name: str, work: Any) -> list[Mapping[str, Any]]:
 
 
 def _store(desk: Desk, source: FilesSource, scheme: str, bucket: str) -> Any:
+    options = {name: value.get_secret_value() for name, value in source.storage.items()}
     try:
-        from obstore.exceptions import BaseError
-        from obstore.store import AzureStore, GCSStore, S3Store
+        return open_store(scheme, bucket, options)
     except ImportError as error:
         message = f"{scheme}:// needs a package that is not installed."
         raise stream_error(desk.plan, message, "pip install 'smoll[cloud]'") from error
-    options = {name.lower(): value.get_secret_value() for name, value in source.storage.items()}
+    except ValueError as error:
+        message = f"{scheme}://{bucket} cannot be reached with this `storage`: {error}"
+        raise stream_error(desk.plan, message, "Its keys: https://developmentseed.org/obstore/latest/") from error
+
+
+def open_store(scheme: str, bucket: str, options: Mapping[str, str]) -> Any:
+    """A bucket (``s3``, ``gs``) or container (``az``), by obstore. What the options do not say, the environment does.
+
+    Raises ImportError without obstore, and ValueError where the options are wrong.
+    """
+    from obstore.exceptions import BaseError
+    from obstore.store import AzureStore, GCSStore, S3Store
+
+    options = {name.lower(): value for name, value in options.items()}
     client: dict[str, Any] = {"connect_timeout": "10 s", "read_timeout": "60 s"}
     client["timeout"] = "7 days"  # of a whole object; the default of 30 seconds would end every large one
     client["allow_http"] = "true"  # stores are asked by https, unless somebody names an endpoint of http
@@ -159,8 +172,7 @@ def _store(desk: Desk, source: FilesSource, scheme: str, bucket: str) -> Any:
     try:
         return kind(bucket, config=config, client_options=client, retry_config=retries)
     except (BaseError, ValueError, TypeError) as error:
-        message = f"{scheme}://{bucket} cannot be reached with this `storage`: {_reason(error)}"
-        raise stream_error(desk.plan, message, "Its keys: https://developmentseed.org/obstore/latest/") from error
+        raise ValueError(reason_of(error)) from error
 
 
 def _explain(desk: Desk, name: str, error: Exception) -> LoadError:
@@ -169,10 +181,10 @@ def _explain(desk: Desk, name: str, error: Exception) -> LoadError:
         hint = "A key with two slashes in a row cannot be listed: rename the object, or name another folder in `path`."
     if isinstance(error, FileNotFoundError):
         return stream_error(desk.plan, f"There is no object {name}.", "Check `path` in smoll.yml.")
-    return stream_error(desk.plan, f"{name} cannot be read: {_reason(error)}", hint)
+    return stream_error(desk.plan, f"{name} cannot be read: {reason_of(error)}", hint)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What the store said, in one line, without the query of a URL: it may be signed."""
     text = str(error)
     code, message = (re.search(f"<{tag}>([^<]*)</{tag}>", text) for tag in ("Code", "Message"))

@@ -7,12 +7,14 @@ from typing import Any
 
 import dagster as dg
 
-from smoll.dagster.lineage import Lineage
+from smoll.dagster.lineage import column_lineage
 from smoll.dagster.names import Names, exposure_key, group_of, owners_of, sayable, slug, tags_of
 from smoll.dagster.session import RESOURCE, Session
+from smoll.dashboards import Page
 from smoll.describe import Description, StreamInfo
 from smoll.errors import UsageError
 from smoll.interrupts import stop_if
+from smoll.lineage import find_lineage
 from smoll.load.table import count_rows
 from smoll.model import CheckResult, Column, NodeResult, ReleaseOutcome, StreamRef, StreamResult, TableRef, map_texts
 from smoll.project import ProjectConfig
@@ -400,18 +402,17 @@ def _facts(run: Run, session: Session, nodes: Sequence[GraphNode], names: Names)
     dbt = session.dbt()
     assert dbt is not None
     found: dict[str, Facts] = {}
+    built = [node for node in nodes if node.table is not None and _is_asset(node)]
+    compiled = {node.id: sql for node in built if (sql := dbt.compiled(node.id))}
     with open_warehouse(run.layout.warehouse, run.settings) as warehouse:
-        lineage = Lineage(run.layout.state / "description" / "lineage.json", dbt.graph, warehouse, names)
-        for node in nodes:
-            if node.table is None or not _is_asset(node):
-                continue
+        lineage = find_lineage(run.layout.column_lineage, dbt.graph, warehouse, compiled)
+        for node in built:
+            assert node.table is not None
             columns = columns_of(warehouse, node.table)
             facts = dict(_schema(columns, dict(node.columns)))
             if columns and node.materialized != "view":  # a materialization of the user's own may leave none
                 facts["dagster/row_count"] = count_rows(warehouse, node.table)
-            sql = dbt.compiled(node.id)
-            found[node.id] = {**facts, **(lineage.facts(node, sql, columns) if sql else {})}
-    lineage.save()
+            found[node.id] = {**facts, **column_lineage(names, lineage.above.get(node.id))}
     return found
 
 
@@ -499,6 +500,8 @@ def release_asset(config: ProjectConfig, description: Description, names: Names)
         outcome = session.run.release
         if outcome.status == "refused":
             raise dg.Failure("The release is refused.\n" + "\n".join(_refusals(outcome)))
+        for key, facts in dashboard_facts(names, outcome, session.run.number):
+            context.instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=facts))  # of no step
         return dg.MaterializeResult(
             asset_key=names.release,
             metadata=release_facts(config, outcome, session.run.number),
@@ -552,3 +555,25 @@ def exposure_specs(description: Description, names: Names) -> list[dg.AssetSpec]
         )
         for exposure in description.graph.exposures
     ]
+
+
+def dashboard_specs(config: ProjectConfig, pages: Iterable[Page], names: Names) -> list[dg.AssetSpec]:
+    """The dashboards, which are made with the release, so that what comes of what ends in what people look at."""
+    return [
+        dg.AssetSpec(
+            names.dashboards[page.slug],
+            deps=[names.release],
+            description=f"{page.title}. {page.description}".removesuffix(" "),
+            group_name="dashboards",
+            kinds={"dashboard"},
+            metadata={"smoll/file": dg.MetadataValue.path(str(config.root / page.file))},
+        )
+        for page in pages
+    ]
+
+
+def dashboard_facts(names: Names, outcome: ReleaseOutcome, run: int) -> Iterator[tuple[dg.AssetKey, Facts]]:
+    """What is known of each dashboard of a new release; nothing where there is none."""
+    if outcome.status in ("published", "staged") and outcome.number is not None:
+        for key in names.dashboards.values():
+            yield key, {"smoll/run": run, "smoll/release": outcome.number}

@@ -11,6 +11,7 @@ from smoll.dagster.assets import (
     WAREHOUSE,
     build_assets,
     check_assets,
+    dashboard_specs,
     exposure_specs,
     find_checks,
     load_assets,
@@ -22,6 +23,7 @@ from smoll.dagster.own import load_own, refuse_shared_tables, tables_of
 from smoll.dagster.session import RESOURCE, session_resource
 from smoll.dagster.triggers import everything, triggers
 from smoll.dagster.warehouse_io import warehouse_io_manager
+from smoll.dashboards import read_pages
 from smoll.describe import describe
 from smoll.errors import SmollError
 from smoll.project import ProjectConfig, find_root, load_config
@@ -57,7 +59,8 @@ def definitions(path: str | Path) -> dg.Definitions:
 def _define(config: ProjectConfig) -> dg.Definitions:
     description = describe(config)
     own = load_own(config.root)
-    names = find_names(config.name, description, tables_of(own))
+    pages, _ = read_pages(config.root)
+    names = find_names(config.name, description, tables_of(own), [page.slug for page in pages])
     refuse_shared_tables(own, names.tables, WAREHOUSE)
     checks = find_checks(description, names)
     build, others = build_assets(config, description, names, checks)
@@ -67,7 +70,12 @@ def _define(config: ProjectConfig) -> dg.Definitions:
     every = written | {key for asset in assets for key in asset.keys}
     jobs, schedules, sensors = triggers(config, description, names, checks, every)
     project = dg.Definitions(
-        assets=[*assets, *exposure_specs(description, names), *(one for one in others if one.key not in written)],
+        assets=[
+            *assets,
+            *exposure_specs(description, names),
+            *(dashboard_specs(config, pages, names) if description.released else ()),
+            *(one for one in others if one.key not in written),
+        ],
         asset_checks=check_assets(names, checks),
         jobs=[everything(config, names, every), *jobs],
         schedules=schedules,

@@ -11,6 +11,7 @@ from smoll.dagster.assets import (
     Facts,
     check_evaluation,
     check_result,
+    dashboard_facts,
     node_facts,
     release_facts,
     stream_facts,
@@ -77,6 +78,8 @@ def _events(config: ProjectConfig, names: Names, checks: Checks, run: RunResult)
             yield check_evaluation(check_result(check, checks[check.id], run.run), when)
     if run.release.status in ("published", "staged"):
         yield happened(names.release, release_facts(config, run.release, run.run))
+    for key, facts in dashboard_facts(names, run.release, run.run):
+        yield happened(key, facts)
 
 
 def _run_of(event: Event) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dagster import AssetKey
@@ -36,6 +36,8 @@ class Names:
         The table behind each key.
     written
         Of these keys, what an asset of the user's own writes.
+    dashboards
+        By the slug of the page.
     """
 
     project: str
@@ -43,6 +45,7 @@ class Names:
     nodes: Mapping[str, AssetKey]
     tables: Mapping[AssetKey, TableRef]
     written: frozenset[AssetKey] = frozenset()
+    dashboards: Mapping[str, AssetKey] = field(default_factory=dict)
 
     @property
     def release(self) -> AssetKey:
@@ -54,7 +57,9 @@ class Names:
         return self.project
 
 
-def find_names(project: str, description: Description, others: Mapping[TableRef, AssetKey]) -> Names:
+def find_names(
+    project: str, description: Description, others: Mapping[TableRef, AssetKey], dashboards: Iterable[str] = ()
+) -> Names:
     """Name everything.
 
     Keys of dbt's nodes are those of dagster-dbt: ``meta: {dagster: {asset_key: [...]}}``, else the custom schema and
@@ -65,6 +70,8 @@ def find_names(project: str, description: Description, others: Mapping[TableRef,
     ----------
     others
         Tables that assets of the user's own write, with their keys: dbt sources over them have those keys.
+    dashboards
+        Slugs. Their keys are ``project/dashboards/slug``.
     """
     graph = description.graph.nodes
     sources = [node for node in graph.values() if node.kind == "source" and node.table]
@@ -88,7 +95,9 @@ def find_names(project: str, description: Description, others: Mapping[TableRef,
             nodes[node.id] = known
     tables = {streams[stream.ref]: stream.table for stream in description.streams}
     tables |= {nodes[node.id]: node.table for node in graph.values() if node.id in nodes and node.table}
-    return Names(slug(project), streams, nodes, tables, frozenset(others.values()) & frozenset(nodes.values()))
+    theirs = frozenset(others.values()) & frozenset(nodes.values())
+    pages = {page: _free(taken, [slug(project), "dashboards", page]) for page in dashboards}
+    return Names(slug(project), streams, nodes, tables, theirs, pages)
 
 
 def _free(taken: dict[str, AssetKey], *paths: Sequence[str]) -> AssetKey:

@@ -16,7 +16,7 @@ from smoll.errors import LoadError
 from smoll.load.columns import Shape
 from smoll.load.rows import RECORD, bad_rows
 from smoll.load.table import LoadContext
-from smoll.model import TableRef, literal, quote
+from smoll.model import TableRef, literal, literals, quote
 from smoll.warehouse import columns_of
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def prepare_rejected(
     if anew or extract.complete:
         connection.execute(f"DROP TABLE IF EXISTS {table.sql}")
     elif again and columns_of(connection, table):
-        sql = f"DELETE FROM {table.sql} WHERE {quote(names.file)} IN (SELECT unnest(?::VARCHAR[]))"
-        connection.execute(sql, [again])
+        connection.execute(f"DELETE FROM {table.sql} WHERE {quote(names.file)} IN (SELECT unnest({literals(again)}))")
     if plan.options.on_bad_row == "quarantine":
         columns = [f"{quote(names.load_id)} BIGINT", f"{quote(names.loaded_at)} TIMESTAMP"]
         columns += [f"{quote(names.file)} VARCHAR"] if plan.has_files else []

@@ -26,7 +26,7 @@ from smoll.connector import (
     StreamPlan,
     apply_naming,
 )
-from smoll.errors import Interrupted, LoadError, SmollError
+from smoll.errors import Interrupted, LoadError, SmollError, disk_hint
 from smoll.load.columns import Shape, resolve
 from smoll.load.guard import refuse_shrink
 from smoll.load.rejects import prepare_rejected, refuse_bad_rows, refuse_too_many, reject_bad_rows, reject_damage
@@ -36,7 +36,7 @@ from smoll.load.types import MISFIT
 from smoll.load.write import remove_gone, write
 from smoll.model import StreamRef, StreamResult, StreamStatus, TableRef, quote
 from smoll.state.position import position
-from smoll.warehouse import columns_of, end_aborted
+from smoll.warehouse import columns_of, end_aborted, is_disk_trouble, reason_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -419,7 +419,7 @@ def _is_storage(error: BaseException) -> bool:
 
     if isinstance(error, duckdb.InvalidInputException):  # about the data, and with words of it
         return False
-    return any(text in str(error) for text in ("No space left", "Could not write", "invalidated", "Out of Memory"))
+    return "Out of Memory" in str(error) or is_disk_trouble(error)
 
 
 def _explain(plan: StreamPlan, error: Exception) -> LoadError:
@@ -427,9 +427,8 @@ def _explain(plan: StreamPlan, error: Exception) -> LoadError:
     if "Out of Memory" in text:
         return LoadError(f"{plan.ref}: {text}", hint="Raise `resources.memory` in smoll.yml.")
     if _is_storage(error):
-        return LoadError(
-            f"{plan.ref}: the warehouse cannot be written: {text}", hint="Free some space, then run again."
-        )
+        hint = disk_hint(error) or "Run again."
+        return LoadError(f"{plan.ref}: the warehouse cannot be written: {reason_of(error)}", hint=hint)
     return LoadError(f"{plan.ref}: {text}")
 
 

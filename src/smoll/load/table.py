@@ -51,8 +51,6 @@ class LoadContext:
 def prepare_schemas(connection: DuckDBPyConnection, plans: Sequence[StreamPlan]) -> None:
     """Create the schemas and the state tables, before any transaction: concurrent CREATE SCHEMA conflict."""
     connection.execute(_STATE_TABLES)
-    for column in ("rows_read", "rows_rejected"):  # a warehouse of an earlier version
-        connection.execute(f"ALTER TABLE {INTERNAL_SCHEMA}.loads ADD COLUMN IF NOT EXISTS {column} BIGINT")
     for schema in sorted({plan.table.schema for plan in plans}):
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
 
@@ -63,8 +61,7 @@ def read_state(connection: DuckDBPyConnection, plan: StreamPlan) -> dict[str, An
     Raises LoadError where the stored state is none that smoll wrote.
     """
     row = connection.execute(
-        f"SELECT schema_name, table_name, mode, state FROM {INTERNAL_SCHEMA}.state WHERE source = ? AND stream = ?",
-        [plan.ref.source, plan.ref.stream],
+        f"SELECT schema_name, table_name, mode, state FROM {INTERNAL_SCHEMA}.state WHERE {_is_of(plan)}"
     ).fetchone()
     if row is None or not columns_of(connection, plan.table):
         return {}
@@ -93,18 +90,21 @@ def write_state(
     result: StreamResult,
 ) -> None:
     """Store state and load record. Call inside the transaction of the data they cover."""
-    names = [plan.ref.source, plan.ref.stream]
-    table = [plan.table.schema, plan.table.name, plan.mode]
-    connection.execute(f"DELETE FROM {INTERNAL_SCHEMA}.state WHERE source = ? AND stream = ?", names)
+    texts = [plan.ref.source, plan.ref.stream, plan.table.schema, plan.table.name, plan.mode]
+    names = ", ".join(map(literal, texts))
+    connection.execute(f"DELETE FROM {INTERNAL_SCHEMA}.state WHERE {_is_of(plan)}")
     connection.execute(
-        f"INSERT INTO {INTERNAL_SCHEMA}.state VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [*names, *table, json.dumps(state), context.run],
+        f"INSERT INTO {INTERNAL_SCHEMA}.state VALUES ({names}, {literal(json.dumps(state))}, {context.run:d})"
     )
     connection.execute(
         f"""INSERT INTO {INTERNAL_SCHEMA}.loads BY POSITION
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, now() AT TIME ZONE 'UTC', ?, ?)""",
-        [context.run, *names, *table, result.rows, result.total, context.started, result.read, result.rejected],
+        VALUES ({context.run:d}, {names}, {result.rows:d}, {result.total:d}, {context.moment},
+          greatest({context.moment}, now() AT TIME ZONE 'UTC'), {result.read:d}, {result.rejected:d})"""
     )
+
+
+def _is_of(plan: StreamPlan) -> str:
+    return f"source = {literal(plan.ref.source)} AND stream = {literal(plan.ref.stream)}"
 
 
 def stored_columns(connection: DuckDBPyConnection, plan: StreamPlan, context: LoadContext) -> dict[str, str]:

@@ -16,7 +16,7 @@ from smoll.load.scd2 import write_versions
 from smoll.load.stage import STAGE, RowsOf, drop_stage, stage
 from smoll.load.table import LoadContext, added_columns, count_live, insert, mark_deleted
 from smoll.load.types import exact_cast, is_integer, misfits
-from smoll.model import literal, quote
+from smoll.model import literal, literals, quote
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -124,8 +124,7 @@ def _delete_files(connection: DuckDBPyConnection, plan: StreamPlan, context: Loa
     if extract.replaces:
         column = quote(context.source.metadata.file)
         connection.execute(
-            f"DELETE FROM {plan.table.sql} WHERE {column} IN (SELECT unnest(?::VARCHAR[]))",
-            [list(extract.replaces)],
+            f"DELETE FROM {plan.table.sql} WHERE {column} IN (SELECT unnest({literals(extract.replaces)}))"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, WithJsonSchema
 
+from smoll.project.checks import Checks
 from smoll.project.document import Document
 from smoll.project.fields import Bytes, Section, ShortForm, Text, complaint, freeze
 from smoll.project.orchestrate import DagsterOptions, Schedule, Sensor, check_job_name
@@ -104,6 +105,24 @@ class Resources(Section):
     )
 
 
+class Undo(Section):
+    """How many copies of the working warehouse are kept for `smoll undo`."""
+
+    keep: int = Field(
+        default=3,
+        ge=0,
+        description="How many copies of the working warehouse stay, one from before each of the last runs. `0`: none.",
+        examples=[10],
+    )
+    copy_up_to: Bytes = Field(
+        default=256_000_000,
+        json_schema_extra={"default": "256MB"},
+        description="Where the file system has no reflinks (ext4 for example), a copy is written out: only of a "
+        "warehouse of at most this size.",
+        examples=["2GB"],
+    )
+
+
 def _check_former_names(sources: Mapping[str, Source]) -> Mapping[str, Source]:
     for name, source in sources.items():
         if source.was in sources:
@@ -119,6 +138,7 @@ class Origin:
     dotenv: Mapping[str, str]
     document: Document
     redact: Callable[[str], str]
+    hash: str = ""
 
 
 class ProjectConfig(Section):
@@ -173,6 +193,17 @@ class ProjectConfig(Section):
         description="What a release holds, and how many of them are kept.",
         examples=[{"keep": 30}],
     )
+    undo: Undo = Field(
+        default=Undo(),
+        description="What `smoll undo` can go back to.",
+        examples=[{"keep": 10}, {"keep": 3, "copy_up_to": "2GB"}],
+    )
+    checks: Checks = Field(
+        default=(),
+        description="What must hold before anything is released, beside dbt's tests; a list. Checks may also stand in "
+        "dbt's `meta`. See [checks](checks.md).",
+        examples=[[{"kind": "rows", "table": "fct_flights", "min": 1}]],
+    )
     resources: Resources = Field(
         default=Resources(),
         description="How much memory and how many threads a run may use.",
@@ -224,6 +255,11 @@ class ProjectConfig(Section):
     def dotenv(self) -> Mapping[str, str]:
         """The values of `.env`, read-only. The environment of the process wins over them."""
         return self._origin.dotenv
+
+    @property
+    def hash(self) -> str:
+        """The SHA-256 of ``smoll.yml`` as it was read; variables in it are not filled in."""
+        return self._origin.hash
 
     def redact(self, text: str) -> str:
         """Replace every secret in `text` by ``***``. Secrets shorter than 4 characters are not found."""

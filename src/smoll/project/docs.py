@@ -43,6 +43,9 @@ sources:
   people: {kind: airbyte, connector: airbyte-source-faker, config: {count: 1000}}
   crm: {kind: dlt, source: my_sources.crm, config: {pages: 5, api_key: "${CRM_KEY:-none}"}}
 release: {select: "path:models/marts", keep: 10}
+checks:
+  - {kind: rows, table: fct_flights, min: 300000}
+  - {kind: completeness, table: fct_flights, column: dep_time, max_nulls: 5%, severity: warn}
 schedules:
   hourly: "0 * * * *"                    # short form: only the line of cron
   nightly: {cron: "0 3 * * *", timezone: Europe/Amsterdam, select: "source:shop+", retries: 2}
@@ -127,12 +130,14 @@ def _type(schema: dict[str, Any]) -> str:
     if schema.get("format") == "date":
         return "day"
     if "pattern" in schema:
-        return "length of time" if "second" in schema["pattern"] else "size"
+        return "length of time" if "second" in schema["pattern"] else "share" if "%" in schema["pattern"] else "size"
     if schema.get("type") == "array":
         return "list"
     if schema.get("type") == "object" or "$ref" in schema:
         return "mapping"
-    return {"integer": "whole number", "boolean": "true or false"}.get(str(schema.get("type")), "text")
+    return {"integer": "whole number", "number": "number", "boolean": "true or false"}.get(
+        str(schema.get("type")), "text"
+    )
 
 
 def _yaml(value: Any) -> str:

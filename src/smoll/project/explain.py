@@ -42,10 +42,20 @@ def explain(error: ValidationError, document: Document) -> Iterator[Problem]:
         yield Problem(document.file, *mark(path), *_words(details))
 
 
+def in_words(error: ValidationError) -> str:
+    """Say what is wrong with values that stand in no document: each key, what is wrong, what to do."""
+    said = []
+    for each in error.errors(include_url=False):
+        message, hint = _words({"ctx": {}, **each})
+        key = ".".join(_path(each["loc"])[2:])
+        said.append((f"{key}: " if key else "") + message + (f" ({hint})" if hint else ""))
+    return "; ".join(said)
+
+
 def _path(loc: tuple[str | int, ...]) -> KeyPath:
     """Turn pydantic's location into a path of the file."""
     parts = [str(part) for part in loc if part != "[key]"]
-    if parts[:1] == ["sources"] and len(parts) > 2:
+    if parts[:1] in (["sources"], ["checks"]) and len(parts) > 2:
         del parts[2]  # the kind, by which pydantic says which class of the union it tried
     return tuple(parts)
 
@@ -64,9 +74,9 @@ def _words(details: dict[str, Any]) -> tuple[str, str]:
     if kind == "missing":
         return f"the key {last!r} is missing", ""
     if kind == "union_tag_not_found":
-        return "the key 'kind' is missing", f"one of {', '.join(_kinds())}"
+        return "the key 'kind' is missing", f"one of {', '.join(_kinds(details['loc'][0]))}"
     if kind == "union_tag_invalid":
-        return f"unknown kind {context['tag']!r}", near(context["tag"], _kinds())
+        return f"unknown kind {context['tag']!r}", near(context["tag"], _kinds(details["loc"][0]))
     if kind == "literal_error":
         return f"expected {context['expected']}" + but_got(details["input"]), _nearest_literal(details)
     if kind == "greater_than_equal":
@@ -81,6 +91,7 @@ def _nearest_literal(details: dict[str, Any]) -> str:
     return f"did you mean {close[0]!r}?" if close else ""
 
 
-def _kinds() -> list[str]:
-    kinds = map(kind_of, models_in(ProjectConfig.model_fields["sources"].annotation))
+def _kinds(key: str | int) -> list[str]:
+    """The kinds that there are of a top-level key's items."""
+    kinds = map(kind_of, models_in(ProjectConfig.model_fields[str(key)].annotation))
     return sorted(kind for kind in kinds if kind)

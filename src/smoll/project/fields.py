@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     GetJsonSchemaHandler,
     WithJsonSchema,
+    WrapSerializer,
     model_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError
@@ -187,12 +188,12 @@ _FRACTION = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _ENDLESS = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
-def _as_written(value: Any) -> Any:
+def as_written(value: Any) -> Any:
     """Give every scalar without quotes the type that YAML 1.2's core schema gives it."""
     if isinstance(value, Mapping):
-        return {str(key): _as_written(item) for key, item in value.items()}
+        return {str(key): as_written(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_as_written(item) for item in value]
+        return [as_written(item) for item in value]
     if not isinstance(value, Plain):
         return value
     if _NULL.fullmatch(value):
@@ -263,12 +264,14 @@ Duration = Annotated[
 ]
 """A length of time with its unit: ``30 seconds``. `seconds_of` counts them."""
 
-Table = Annotated[Mapping[Name, V], AfterValidator(freeze)]
+Table = Annotated[
+    Mapping[Name, V], AfterValidator(freeze), WrapSerializer(lambda value, serialize: serialize(dict(value)))
+]
 """A mapping from names that the user chooses; read-only."""
 
 Passthrough = Annotated[
     Mapping[str, Any],
-    BeforeValidator(lambda value: _as_written(value) if isinstance(value, Mapping) else value),
+    BeforeValidator(lambda value: as_written(value) if isinstance(value, Mapping) else value),
     AfterValidator(freeze),
     WithJsonSchema({"type": "object"}),
 ]

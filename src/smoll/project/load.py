@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from smoll.errors import ConfigError, Problem, UsageError
+from smoll.project.checks import Check, as_text
 from smoll.project.common import EVERY
 from smoll.project.config import FILE, Origin, ProjectConfig, schema_of
 from smoll.project.document import Document, KeyPath, mark_at, parse
 from smoll.project.environment import interpolate, parse_dotenv
-from smoll.project.explain import explain
+from smoll.project.explain import explain, in_words
 from smoll.project.orchestrate import trigger_problems
 from smoll.project.redaction import find_secrets, redactor
 
@@ -78,7 +80,7 @@ def load_config(root: Path, environ: Mapping[str, str] | None = None) -> Project
     document = Document(FILE) if problems else parse(text, FILE)
     data, unfilled = interpolate(document.data, variables)
     redact = redactor(find_secrets(text, document.data, data, dotenv, variables))
-    origin = Origin(root, MappingProxyType(dotenv), document, redact)
+    origin = Origin(root, MappingProxyType(dotenv), document, redact, hashlib.sha256(text.encode()).hexdigest())
 
     problems += dotenv_problems
     problems += document.problems
@@ -90,6 +92,21 @@ def load_config(root: Path, environ: Mapping[str, str] | None = None) -> Project
     if config is None or problems:
         raise ConfigError(_presentable(problems, redact))
     return config
+
+
+def read_check(data: Any) -> Check:
+    """Check what dbt's ``meta`` says of one of smoll's own checks; its values have YAML's types.
+
+    Raises
+    ------
+    UsageError
+        It is none. The message has no secret in it.
+    """
+    try:
+        (check,) = ProjectConfig.model_validate({"name": "meta", "checks": [as_text(data)]}).checks
+    except ValidationError as error:
+        raise UsageError(in_words(error)) from None
+    return check
 
 
 def _validate(data: Any, origin: Origin) -> tuple[ProjectConfig | None, list[Problem]]:

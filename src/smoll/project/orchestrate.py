@@ -187,7 +187,7 @@ class DagsterOptions(Section):
     )
     port: Annotated[int, AfterValidator(_check_port)] = Field(
         default=3000,
-        description="The port of the web page, on this machine only.",
+        description="The port of `smoll up`, on this machine only.",
         examples=[3100],
     )
     keep_days: int = Field(

@@ -1,7 +1,7 @@
 """Releases: staged beside their final place, published by one atomic switch of ``current``."""
 
 from smoll.release.breaking import breaking
-from smoll.release.build import Candidate, build_release, hash_tables
+from smoll.release.build import Candidate, Finisher, Profiler, build_release, hash_tables
 from smoll.release.pins import read_pins
 from smoll.release.retention import Expired, Retention, expired, pin, remove_expired, unpin
 from smoll.release.store import (
@@ -12,16 +12,20 @@ from smoll.release.store import (
     is_current,
     newest_release,
     next_number,
+    numbers,
     put_forward,
     read_hold,
     read_manifest,
     resume,
     rollback,
+    rows_released,
 )
 
 __all__ = [
     "Candidate",
     "Expired",
+    "Finisher",
+    "Profiler",
     "Retention",
     "breaking",
     "build_release",
@@ -34,6 +38,7 @@ __all__ = [
     "is_current",
     "newest_release",
     "next_number",
+    "numbers",
     "pin",
     "put_forward",
     "read_hold",
@@ -42,5 +47,6 @@ __all__ = [
     "remove_expired",
     "resume",
     "rollback",
+    "rows_released",
     "unpin",
 ]

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from smoll.errors import ReleaseError
-from smoll.model import Column, ReleasedTable, ReleaseManifest, TableRef, literal, quote
+from smoll.errors import ReleaseError, disk_hint
+from smoll.model import Column, ReleasedTable, ReleaseManifest, StoredFile, TableRef, literal, quote, to_json
 from smoll.release.store import staged, write_manifest
 from smoll.state.layout import Layout, fsync_path
-from smoll.warehouse import columns_of
+from smoll.warehouse import columns_of, reason_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _STORAGE = "v1.0.0"
 """The oldest storage version that DuckDB 1.x drivers of BI tools can open."""
+_BLOCK = 256 * 1024
+PROFILE = "profile.json"
 _RELEASE = "__smoll_release"
-_FULL = " Free some space, then run again."
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,27 @@ def _hash_table(connection: DuckDBPyConnection, candidate: Candidate, relation: 
     return ReleasedTable(candidate.ref, candidate.id, int(rows), f"duckdb:{int(digest):016x}", columns)
 
 
+Profiler = Callable[[Sequence[tuple[str, Candidate, ReleasedTable]]], Any]
+"""Gets the copied tables, each with SQL that names it; returns what is to stand in ``profile.json``."""
+
+
+Finisher = Callable[[Path, ReleaseManifest, Any], None]
+"""Gets the folder of a release that is all but complete, its manifest and what the profiler said; adds what people look
+at, synced."""
+
+
 def build_release(
     connection: DuckDBPyConnection,
     layout: Layout,
     manifest: ReleaseManifest,
     candidates: Sequence[Candidate],
+    profiler: Profiler,
+    finish: Finisher,
 ) -> ReleaseManifest:
     """Copy the tables into ``releases/<number>/`` and return the manifest as written.
 
-    Until the last rename nothing is visible; after it the release is complete, though not yet current.
+    Until the last rename nothing is visible; after it the release is complete, though not yet current. Profiles are
+    those of the copies: what was a view is computed once, and says what readers will see.
 
     Raises
     ------
@@ -91,15 +107,17 @@ def build_release(
     try:
         with staged(layout, manifest.number) as folder:
             path = folder / "warehouse.duckdb"
-            tables = _copy(connection, path, manifest.tables, candidates)
+            tables, profiles = _copy(connection, path, manifest.tables, candidates, profiler)
             fsync_path(path)
             path.chmod(0o444)
-            complete = replace(manifest, tables=tables, bytes=path.stat().st_size)
+            stored = _store(folder / PROFILE, profiles)
+            complete = replace(manifest, tables=tables, bytes=path.stat().st_size, profile=stored)
+            finish(folder, complete, profiles)
             write_manifest(folder, complete)
     except (duckdb.Error, OSError) as error:
         raise ReleaseError(
-            f"Release {manifest.number} could not be built: {str(error).splitlines()[0]}",
-            hint=f"Readers still see the release before.{_FULL if 'space' in str(error) else ''}",
+            f"Release {manifest.number} could not be built: {reason_of(error)}",
+            hint=f"Readers still see the release before. {disk_hint(error)}".strip(),
         ) from error
     return complete
 
@@ -109,8 +127,9 @@ def _copy(
     path: Path,
     tables: Sequence[ReleasedTable],
     candidates: Sequence[Candidate],
-) -> tuple[ReleasedTable, ...]:
-    """Copy the tables and return them as they are in the copy."""
+    profiler: Profiler,
+) -> tuple[tuple[ReleasedTable, ...], Any]:
+    """Copy the tables; return them as they are in the copy, and their profiles."""
     target = quote(_RELEASE)
     copied = []
     connection.execute(f"ATTACH {literal(str(path))} AS {target} (STORAGE_VERSION {literal(_STORAGE)})")
@@ -121,9 +140,37 @@ def _copy(
             copied.append(_copy_table(connection, f"{target}.{table.ref.sql}", table, candidate))
             _comment(connection, f"{target}.{table.ref.sql}", candidate, table.columns)
         connection.execute(f"CHECKPOINT {target}")
+        sizes = _sizes(connection, [f"{target}.{table.ref.sql}" for table in copied])
+        sized = tuple(replace(table, bytes=size) for table, size in zip(copied, sizes, strict=True))
+        pairs = zip(candidates, sized, strict=True)
+        profiles = profiler([(f"{target}.{table.ref.sql}", candidate, table) for candidate, table in pairs])
     finally:
         connection.execute(f"DETACH {target}")
-    return tuple(copied)
+    return sized, profiles
+
+
+def _sizes(connection: DuckDBPyConnection, tables: Sequence[str]) -> list[int]:
+    """How many bytes of the file each table takes: its blocks, and its part of those that it shares."""
+    segments: list[Counter[int]] = []
+    for table in tables:
+        segment = f"FROM pragma_storage_info({literal(table)}) WHERE persistent"
+        rows = connection.execute(
+            f"""SELECT block_id, 1 {segment} AND block_id >= 0
+            UNION ALL SELECT unnest(additional_block_ids), 1 {segment}"""
+        ).fetchall()
+        segments.append(Counter(int(block) for block, _ in rows))
+    together = Counter[int]()
+    for each in segments:
+        together.update(each)
+    return [round(sum(_BLOCK * n / together[block] for block, n in each.items())) for each in segments]
+
+
+def _store(path: Path, data: Any) -> StoredFile:
+    """Write a JSON file beside the manifest, synced."""
+    content = (json.dumps(to_json(data), ensure_ascii=False, allow_nan=False) + "\n").encode()
+    path.write_bytes(content)
+    fsync_path(path)
+    return StoredFile(path.name, hashlib.sha256(content).hexdigest())
 
 
 def _copy_table(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from smoll.errors import ReleaseError
-from smoll.model import Pin, to_json
+from smoll.model import NOT_AS_WRITTEN, Pin, to_json, verified
 from smoll.state.layout import Layout, write_atomically
 
 
@@ -15,10 +15,10 @@ def read_pins(layout: Layout) -> Mapping[int, Pin]:
     """The releases that stay for ever. Raises ReleaseError where the file is damaged: then nothing may be removed."""
     try:
         data = json.loads(layout.pins.read_text(encoding="utf-8"))
-        pins = [Pin(int(one["release"]), datetime.fromisoformat(one["since"]), str(one["reason"])) for one in data]
+        pins = [verified(Pin(one["release"], datetime.fromisoformat(one["since"]), one["reason"])) for one in data]
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except NOT_AS_WRITTEN as error:
         raise ReleaseError(
             f"{layout.pins} is damaged: {error}",
             hint="Until it is mended no release is removed. Remove it, and pin anew: smoll release pin N.",

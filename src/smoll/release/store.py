@@ -10,21 +10,25 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from smoll.errors import ReleaseError, UsageError
+from smoll.errors import ReleaseError, UsageError, disk_hint
 from smoll.model import (
+    NOT_AS_WRITTEN,
     CheckResult,
     Column,
     Hold,
     ReleasedTable,
     ReleaseEntry,
     ReleaseManifest,
+    StoredFile,
     TableRef,
+    known,
     to_json,
+    verified,
 )
 from smoll.release.pins import read_pins
 from smoll.state.layout import Layout, fsync_path, write_atomically
@@ -56,8 +60,8 @@ def read_manifest(layout: Layout, number: int) -> ReleaseManifest:
     if not path.parent.is_dir():
         raise UsageError(f"There is no release {number}.", hint="`smoll releases` lists them.")
     try:
-        return _manifest(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return verified(_manifest(json.loads(path.read_text(encoding="utf-8"))))
+    except NOT_AS_WRITTEN as error:
         raise ReleaseError(
             f"The manifest {path} is damaged: {error}",
             hint=f"Move the release away (mv '{path.parent}' '{layout.state}/damaged-{number}') and run `smoll run`.",
@@ -75,16 +79,19 @@ def _manifest(data: dict[str, Any]) -> ReleaseManifest:
     tables = tuple(
         ReleasedTable(
             ref=TableRef(*item["ref"].split(".", 1)),
-            columns=tuple(Column(**column) for column in item["columns"]),
+            columns=tuple(Column(**known(Column, column)) for column in item["columns"]),
+            bytes=int(item.get("bytes", 0)),
             **{key: item[key] for key in ("id", "rows", "hash")},
         )
         for item in data["tables"]
     )
-    checks = tuple(CheckResult(**{**item, "nodes": tuple(item["nodes"])}) for item in data["checks"])
+    checks = tuple(
+        CheckResult(**{**known(CheckResult, item), "nodes": tuple(item["nodes"])}) for item in data["checks"]
+    )
     lists = {"breaking": tuple(data.get("breaking", ()))}
-    plain = {key: value for key, value in data.items() if key not in ("tables", "checks", "created", *lists)}
-    plain |= lists
-    return ReleaseManifest(tables=tables, checks=checks, created=datetime.fromisoformat(data["created"]), **plain)
+    profile = StoredFile(**known(StoredFile, data["profile"])) if data.get("profile") else None
+    own = {"tables": tables, "checks": checks, "created": datetime.fromisoformat(data["created"]), "profile": profile}
+    return ReleaseManifest(**{**known(ReleaseManifest, data), **lists, **own})
 
 
 def current_release(layout: Layout) -> int | None:
@@ -115,7 +122,7 @@ def _copied_current(folder: Path) -> int | None:
     """A copy that followed links turned ``current`` into a folder; its manifest still says which release it is."""
     try:
         return int(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["number"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except NOT_AS_WRITTEN:
         return None
 
 
@@ -123,6 +130,17 @@ def newest_release(layout: Layout) -> int | None:
     """The highest number there is, switched to or not."""
     found = numbers(layout)
     return found[-1] if found else None
+
+
+def rows_released(layout: Layout, id: str, limit: int) -> tuple[int, ...]:
+    """The rows of the table with this dbt id in the newest releases that have it, the newest first."""
+    found: list[int] = []
+    for number in reversed(numbers(layout)):
+        with suppress(ReleaseError, UsageError):  # damaged, or removed just now
+            found += [table.rows for table in read_manifest(layout, number).tables if table.id == id]
+        if len(found) >= limit:
+            break
+    return tuple(found[:limit])
 
 
 def next_number(layout: Layout) -> int:
@@ -159,10 +177,10 @@ def read_hold(layout: Layout) -> Hold | None:
     """The hold, where a rollback has set one. Raises ReleaseError where its file is damaged."""
     try:
         data = json.loads(layout.hold.read_text(encoding="utf-8"))
-        return Hold(datetime.fromisoformat(data["since"]), int(data["release"]), str(data["reason"]))
+        return verified(Hold(datetime.fromisoformat(data["since"]), data["release"], data["reason"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except NOT_AS_WRITTEN as error:
         raise ReleaseError(
             f"{layout.hold} is damaged: {error}", hint="`smoll release resume` ends the hold."
         ) from error
@@ -182,9 +200,20 @@ def put_forward(layout: Layout, number: int) -> bool:
     return True
 
 
-def switching(layout: Layout) -> AbstractContextManager[None]:
-    """One at a time looks at the hold and moves ``current``. A rollback need not wait for a run, only for this."""
-    return project_lock(layout.switch_lock, "switching the release")
+@contextmanager
+def switching(layout: Layout) -> Iterator[None]:
+    """One at a time looks at the hold and moves ``current``. A rollback need not wait for a run, only for this.
+
+    Raises ReleaseError where the disk refuses; what was moved before that stays moved.
+    """
+    try:
+        with project_lock(layout.switch_lock, "switching the release"):
+            yield
+    except OSError as error:
+        raise ReleaseError(
+            f"The disk refused a change in {layout.releases}: {error.strerror or error}.",
+            hint=f"{disk_hint(error)} `smoll status` says which release readers see.".strip(),
+        ) from error
 
 
 def rollback(layout: Layout, number: int | None) -> int:
@@ -263,4 +292,6 @@ def discard(layout: Layout, path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)

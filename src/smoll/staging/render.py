@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from smoll.model import TableRef, quote
+from smoll.transform.profile import yaml_scalar
 
 _CLEAN = re.compile(r"[a-z_][a-z0-9_]*")
-_PLAIN_YAML = re.compile(r"[A-Za-z_][\w ,.;()/-]*(?<! )", re.ASCII)
 _TEMPLATE = ("{{", "{%", "{#")
-# What YAML 1.1, which dbt reads, takes for a boolean or nothing.
-_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 Test = str | Mapping[str, Any]
 
@@ -111,17 +109,17 @@ def render_yaml(models: Sequence[Model], keywords: frozenset[str]) -> str:
 
 
 def _entry(model: Model, keywords: frozenset[str]) -> dict[str, Any]:
-    entry = {"name": _scalar(model.name), "description": _scalar(_no_template(model.description))}
+    entry = {"name": yaml_scalar(model.name), "description": yaml_scalar(_no_template(model.description))}
     if model.tests:
         entry["data_tests"] = _values(model.tests)
     return {**entry, "columns": [_column_entry(column, keywords) for column in model.columns]}
 
 
 def _column_entry(column: ModelColumn, keywords: frozenset[str]) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": _scalar(column.name)}
+    entry: dict[str, Any] = {"name": yaml_scalar(column.name)}
     if not is_plain(column.name, keywords):
         entry["quote"] = True
-    entry["description"] = _scalar(_no_template(column.description))
+    entry["description"] = yaml_scalar(_no_template(column.description))
     if column.tests:
         entry["data_tests"] = _values(column.tests)
     return entry
@@ -137,11 +135,4 @@ def _values(value: Any) -> Any:
         return {key: _values(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_values(item) for item in value]
-    return _scalar(value) if isinstance(value, str) else value
-
-
-def _scalar(text: str) -> Any:
-    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
-
-    plain = _PLAIN_YAML.fullmatch(text) and text.lower() not in _YAML_WORDS
-    return text if plain else DoubleQuotedScalarString(text)
+    return yaml_scalar(value) if isinstance(value, str) else value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -18,6 +19,9 @@ from smoll.errors import StateError
 STATE_FOLDER = ".smoll"
 SCRATCH = "load-"
 """How the names of the folders begin that a load keeps what it fetched in."""
+
+BACKUP_SCRATCH = "backup-"
+"""And of those that a backup keeps links to releases in."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class Layout:
         return self.state / "switch.lock"
 
     @property
+    def backup_lock(self) -> Path:
+        """Held by a backup from beginning to end, longer than the project's lock."""
+        return self.state / "backup.lock"
+
+    @property
     def releases(self) -> Path:
         return self.state / "releases"
 
@@ -63,6 +72,15 @@ class Layout:
         return self.releases / "hold.json"
 
     @property
+    def column_lineage(self) -> Path:
+        return self.state / "description" / "lineage.json"
+
+    @property
+    def charts(self) -> Path:
+        """What was said of charts that were drawn once."""
+        return self.state / "charts.json"
+
+    @property
     def dbt(self) -> Path:
         return self.state / "dbt"
 
@@ -76,9 +94,19 @@ class Layout:
         return self.state / "journals"
 
     @property
+    def undo(self) -> Path:
+        """Copies of the working warehouse, each as it was before a run."""
+        return self.state / "undo"
+
+    @property
     def configs(self) -> Path:
         """Configurations that connectors have changed, readable by their owner alone."""
         return self.state / "configs"
+
+    @property
+    def backups(self) -> Path:
+        """What an upgrade has changed, as it was before."""
+        return self.state / "backups"
 
     @property
     def logs(self) -> Path:
@@ -88,6 +116,11 @@ class Layout:
     def dagster(self) -> Path:
         """Dagster's home: its configuration, and where it is kept in SQLite, runs and events."""
         return self.state / "dagster"
+
+    @property
+    def sql_history(self) -> Path:
+        """What was typed into the shell of `smoll sql`, for its owner alone."""
+        return self.state / "sql_history"
 
     @property
     def connectors(self) -> Path:
@@ -144,18 +177,25 @@ def fsync_path(path: Path) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text` so that a reader, or a crash, sees the old or the new content, whole."""
     staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with staged.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    staged.replace(path)
+    try:
+        with staged.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(path)
+    except OSError:
+        with suppress(OSError):
+            staged.unlink(missing_ok=True)
+        raise
     fsync_path(path.parent)
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder."""
+    """Bytes of a file, or of all files below a folder. No link is followed: it may lead anywhere."""
     total = 0
-    for each in [path, *path.rglob("*")]:
+    below = () if path.is_symlink() else os.walk(path)
+    for each in [path, *(Path(folder, name) for folder, _, names in below for name in names)]:
         with suppress(OSError):
-            total += each.stat().st_size if each.is_file() else 0
+            found = each.lstat()
+            total += found.st_size if stat.S_ISREG(found.st_mode) else 0
     return total

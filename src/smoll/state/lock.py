@@ -12,13 +12,13 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from smoll.errors import LockedError, StateError
-from smoll.model import Holder
+from smoll.model import NOT_AS_WRITTEN, Holder, known, verified
 
 _POLL_SECONDS = 0.1
 _TRIES = 5
@@ -31,8 +31,8 @@ def project_lock(
     *,
     wait: bool = True,
     on_wait: Callable[[Holder], None] | None = None,
-) -> Iterator[None]:
-    """Hold the project's lock for the length of a ``with`` block.
+) -> Iterator[int]:
+    """Hold the project's lock for the length of a ``with`` block. Yields the descriptor that holds it.
 
     Parameters
     ----------
@@ -60,13 +60,13 @@ def project_lock(
             if not wait:
                 raise LockedError(
                     f"Another smoll holds this project: {holder}.",
-                    hint="Wait for it, or leave out --no-wait.",
+                    hint="Wait for it: --wait, instead of --no-wait.",
                 )
             if holder != told and on_wait:
                 on_wait(holder)
                 told = holder
         _write_holder(handle, command)
-        yield
+        yield handle
     finally:
         os.close(handle)
 
@@ -118,12 +118,13 @@ def _write_holder(handle: int, command: str) -> None:
     since = datetime.now(UTC).isoformat(timespec="seconds")
     holder = Holder(os.getpid(), socket.gethostname(), command, since)
     text = json.dumps(asdict(holder)).encode()
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, text, 0)
+    with suppress(OSError):  # a full disk: what makes room must not fail for want of it
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, text, 0)
 
 
 def _read_holder(path: Path) -> Holder:
     try:
-        return Holder(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return verified(Holder(**known(Holder, json.loads(path.read_text(encoding="utf-8")))))
+    except NOT_AS_WRITTEN:
         return Holder(0, "unknown", "unknown", "unknown")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from smoll.errors import StateError
+from smoll.errors import StateError, disk_hint
 from smoll.events import Event, StreamProgress
 
 _KEPT = 50
@@ -48,8 +48,18 @@ def open_log(folder: Path, run: int, redact: Callable[[str], str]) -> Iterator[R
     try:
         file = (folder / f"run-{run}.log").open("w", encoding="utf-8")
     except OSError as error:
-        raise StateError(f"Cannot write the log in {folder}: {error.strerror}.", hint="Free some space.") from error
-    with file:
-        for old in sorted(folder.glob("run-*.log"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
-            old.unlink(missing_ok=True)
+        raise StateError(f"Cannot write the log in {folder}: {error.strerror}.", hint=disk_hint(error)) from error
+    try:
+        for old in sorted(folder.glob("run-*.log"), key=_run_of)[:-_KEPT]:
+            with suppress(OSError):
+                old.unlink()
         yield RunLog(file, redact)
+    finally:
+        with suppress(OSError):  # a full disk, as in `RunLog.line`
+            file.close()
+
+
+def _run_of(path: Path) -> int:
+    """By their numbers, as clocks go back."""
+    number = path.stem.removeprefix("run-")
+    return int(number) if number.isdecimal() else 0

@@ -9,16 +9,21 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from smoll.errors import Interrupted, StateError, TransformError, UsageError
+from smoll.errors import Interrupted, StateError, TransformError, UsageError, disk_hint
 from smoll.events import CheckFinished, Event, Listener, NodeFinished, NodeStarted
 from smoll.model import CheckResult, NodeResult
 from smoll.state.layout import write_atomically
-from smoll.transform.graph import Graph, GraphNode, read_manifest
+from smoll.transform.declared import OwnCheck
+from smoll.transform.docs import docs_manifest
+from smoll.transform.graph import Graph, GraphNode, manifest_hash, read_declared, read_manifest
+from smoll.transform.personal import without_values
 from smoll.transform.profile import TARGET, Profile
 
 if TYPE_CHECKING:
@@ -45,7 +50,9 @@ _PASSED = {"pass": "pass", "success": "pass", "warn": "warn", "fail": "fail", "e
 class Dbt:
     """A parsed dbt project: its graph, and what can be asked of it.
 
-    ``session`` is SQL that gives a connection the settings and extensions under which dbt works.
+    ``session`` is SQL that gives a connection the settings and extensions under which dbt works. ``declared`` is what
+    stands in ``meta`` for smoll, as `read_declared` gives it; ``own`` are all of them by id, which
+    dbt knows nothing of.
     """
 
     graph: Graph
@@ -53,6 +60,15 @@ class Dbt:
     _manifest: Any
     _call: _Call
     _has_selectors: bool
+    _target: Path
+    declared: tuple[tuple[str, str, Any], ...] = ()
+    own: Mapping[str, OwnCheck] = field(default_factory=dict)
+
+    def with_checks(self, checks: Sequence[OwnCheck]) -> Dbt:
+        """The project with these checks of smoll's own in its graph."""
+        nodes = {**self.graph.nodes, **{check.node.id: check.node for check in checks}}
+        graph = replace(self.graph, nodes=nodes)
+        return replace(self, graph=graph, own={check.node.id: check for check in checks})
 
     def everything(self) -> frozenset[str]:
         """What dbt takes without a selection: all, or what a default selector in ``selectors.yml`` names."""
@@ -60,6 +76,9 @@ class Dbt:
 
     def select(self, select: str, exclude: str = "") -> frozenset[str]:
         """The ids that a selection in dbt's syntax names: models, seeds, snapshots, tests and sources.
+
+        A check of smoll's own is named where a table that it looks at is, as dbt has it with tests; one that names no
+        table may look at any.
 
         Raises
         ------
@@ -70,16 +89,39 @@ class Dbt:
         result = self._call(command, self._manifest)
         if not result.success:
             raise UsageError(f"dbt does not understand the selection: {_plain(str(result.exception))}")
-        return frozenset(json.loads(line)["unique_id"] for line in result.result or ())
+        named = frozenset(json.loads(line)["unique_id"] for line in result.result or ())
+        parents = {id: set(check.node.parents) for id, check in self.own.items()}
+        return named | {id for id, above in parents.items() if named and (not above or above & named)}
 
     @property
     def variables(self) -> tuple[str, ...]:
         """The variables of the environment that the project has read while it was parsed."""
         return tuple(sorted(self._manifest.env_vars))
 
+    @property
+    def hash(self) -> str:
+        """A SHA-256 of what the project says: the same however often it is parsed, and wherever it lies."""
+        return manifest_hash(self._manifest)
+
     def compiled(self, id: str) -> str:
-        """The SQL of a model or snapshot as it was built last; "" where there is none."""
-        return str(getattr(self._manifest.nodes.get(id), "compiled_code", None) or "")
+        """The SQL of a model, snapshot or test as it was built or run last, be it by another process; "" without."""
+        node = self._manifest.nodes.get(id)
+        if node is None:
+            return ""
+        if getattr(node, "compiled_code", None):
+            return str(node.compiled_code)
+        written = self._target / "compiled" / node.package_name / node.original_file_path
+        with contextlib.suppress(OSError, ValueError):
+            return written.read_text(encoding="utf-8") if written.suffix == ".sql" else ""
+        return ""
+
+    def docs(self) -> dict[str, Any]:
+        """The manifest as dbt's documentation page reads it."""
+        return docs_manifest(self._manifest)
+
+    def raw(self, id: str) -> str:
+        """The code of a model, snapshot or test as it is written; "" without."""
+        return str(getattr(self._manifest.nodes.get(id), "raw_code", None) or "")
 
     def build(
         self,
@@ -107,19 +149,22 @@ class Dbt:
             dbt was asked to stop; what it had built stays.
         """
         chosen = _selection(select, exclude) if ids is None else [f"--select=tag:{_MARK}", "--indirect-selection=empty"]
+        personal = bool(self.graph.personal(self.graph.nodes))
         command = ["build", *chosen, *(["--full-refresh"] if full_refresh else [])]
+        command += ["--no-write-json"] if personal else []  # run_results.json holds errors as the engine says them
         try:
             with (
                 _marked(self._manifest, ids or ()),
                 _cancelling(interrupted),
                 _prints_to(self._call.log) as stdout,
             ):
-                result = self._call(command, self._manifest, _Translator(self.graph, emit, stdout))
+                translator = _Translator(self.graph, emit, stdout)
+                result = self._call(command, self._manifest, translator, quiet=personal)
         finally:
             _close_connections()
         if result.result is None:
             raise _failure("dbt could not build the project", result.exception)
-        return _results(self.graph, result.result.results)
+        return _results(self.graph, result.result.results, translator.seconds)
 
 
 @contextlib.contextmanager
@@ -173,7 +218,10 @@ def open_dbt(
     if "'" in str(folder):
         _load_seeds_without_path(result.result)
     has_selectors = (folder / "selectors.yml").is_file()
-    return Dbt(read_manifest(result.result), profile.session, result.result, call, has_selectors)
+    found = read_declared(result.result)
+    return Dbt(
+        read_manifest(result.result), profile.session, result.result, call, has_selectors, work / "target", found
+    )
 
 
 @contextlib.contextmanager
@@ -184,10 +232,15 @@ def _without_garbage_collection() -> Iterator[None]:
     try:
         yield
     finally:
-        if not gc.get_freeze_count():  # once: a second freeze would keep the first project for ever
-            gc.freeze()
+        _freeze_once()
         if enabled:
             gc.enable()
+
+
+@cache
+def _freeze_once() -> None:
+    """Spare the collector what is there. Once: a second freeze would keep the first project for ever."""
+    gc.freeze()
 
 
 def _load_seeds_without_path(manifest: Any) -> None:
@@ -202,7 +255,7 @@ def _write_profile(work: Path, profile: Profile) -> None:
         work.mkdir(parents=True, exist_ok=True)
         write_atomically(work / "profiles.yml", json.dumps(profile.content, indent=2) + "\n")
     except OSError as error:
-        raise StateError(f"Cannot write to {work}: {error.strerror}.", hint="Make the folder writable.") from error
+        raise StateError(f"Cannot write to {work}: {error.strerror}.", hint=disk_hint(error)) from error
 
 
 def _selection(select: str, exclude: str) -> list[str]:
@@ -219,13 +272,20 @@ class _Call:
     log: Callable[[str], None]
 
     def __call__(
-        self, command: Sequence[str], manifest: Any = None, listener: Callable[[Any], None] | None = None
+        self,
+        command: Sequence[str],
+        manifest: Any = None,
+        listener: Callable[[Any], None] | None = None,
+        *,
+        quiet: bool = False,
     ) -> dbtRunnerResult:
+        """Run it. With `quiet`, errors are not logged as dbt says them: they may quote personal values."""
         from dbt.cli.main import dbtRunner
 
         def on_event(event: Any) -> None:
             if event.info.level != "debug":
-                self.log(f"{event.info.level}: {event.info.msg}")
+                said = event.info.name if quiet and event.info.level == "error" else event.info.msg
+                self.log(f"{event.info.level}: {said}")
             if listener:
                 listener(event)
 
@@ -307,13 +367,18 @@ def _close_connections() -> None:
 
 
 class _Translator:
-    """Turns dbt's own events into smoll's, while dbt runs."""
+    """Turns dbt's own events into smoll's, while dbt runs.
+
+    ``seconds`` is how long each node took. dbt says so, too, but by a clock that may be set meanwhile.
+    """
 
     def __init__(self, graph: Graph, emit: Listener, stdout: TextIO) -> None:
         self._graph = graph
         self._emit = emit
         self._stdout = stdout
         self._lock = threading.Lock()
+        self._begun: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
 
     def __call__(self, event: Any) -> None:
         """Take an event from any of dbt's threads. What a listener prints is for the caller, not for the log."""
@@ -327,12 +392,14 @@ class _Translator:
         if node is None:
             return
         if event.info.name == "NodeStart":
+            self._begun[node.id] = time.monotonic()
             self._emit(NodeStarted(node.id, node.name, node.kind))
             return
         result = event.data.run_result
-        self._emit(
-            _finished(node, str(result.status), result.execution_time, result.message, int(result.num_failures or 0))
-        )
+        now = time.monotonic()
+        seconds = self.seconds[node.id] = now - self._begun.get(node.id, now)
+        said = _said(self._graph, node, result.message)
+        self._emit(_finished(node, str(result.status), seconds, said, int(result.num_failures or 0)))
 
 
 def _finished(node: GraphNode, status: str, seconds: float, message: str | None, failures: int) -> Event:
@@ -341,7 +408,9 @@ def _finished(node: GraphNode, status: str, seconds: float, message: str | None,
     return NodeFinished(_built(node, status, seconds, message))
 
 
-def _results(graph: Graph, results: Sequence[Any]) -> tuple[tuple[NodeResult, ...], tuple[CheckResult, ...]]:
+def _results(
+    graph: Graph, results: Sequence[Any], seconds: Mapping[str, float]
+) -> tuple[tuple[NodeResult, ...], tuple[CheckResult, ...]]:
     nodes: list[NodeResult] = []
     checks: list[CheckResult] = []
     for result in results:
@@ -349,12 +418,18 @@ def _results(graph: Graph, results: Sequence[Any]) -> tuple[tuple[NodeResult, ..
         if node is None:
             nodes += _hook(result)
             continue
-        arguments = (node, str(result.status), float(result.execution_time), result.message)
+        arguments = (node, str(result.status), seconds.get(node.id, 0.0), _said(graph, node, result.message))
         if node.is_check:
             checks.append(_check(*arguments, int(result.failures or 0)))
         else:
             nodes.append(_built(*arguments))
     return tuple(nodes), tuple(checks)
+
+
+def _said(graph: Graph, node: GraphNode, message: str | None) -> str | None:
+    """What dbt says, without values where some of them may be personal."""
+    short = without_values(message or "")
+    return short if short != message and graph.personal([node.id]) else message
 
 
 def _hook(result: Any) -> Iterator[NodeResult]:
@@ -386,7 +461,7 @@ def _plain(message: str | None) -> str:
 
 def _failure(what: str, exception: BaseException | None) -> TransformError:
     text = str(exception) if exception else "dbt gave no reason; see the log."
-    hint = ""
+    hint = disk_hint(text)
     if "dbt deps" in text:
         hint = "Install the project's packages with `dbt deps`, then run again."
     return TransformError(f"{what}: {text.strip()}", hint=hint)

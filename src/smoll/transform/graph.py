@@ -10,21 +10,26 @@ from typing import Any, Literal
 
 from smoll.model import TableRef
 
-_CHECKS = ("test", "unit_test")
+OWN_CHECK = "check"
+"""The kind of smoll's own checks, beside dbt's."""
+_CHECKS = ("test", "unit_test", OWN_CHECK)
+_REJECTED = "__rejected"  # see smoll.load.rejects
+_TEXTS_OF_REJECTS = {"raw", "reason"}
 _BUILT = ("model", "seed", "snapshot")
 
 
 @dataclass(frozen=True)
 class GraphNode:
-    """A model, seed, snapshot, source table, test or unit test of the dbt project.
+    """A model, seed, snapshot, source table, test or unit test of the dbt project, or a check of smoll's own.
 
     ``own``: it belongs to the project itself, not to a package that it uses. ``parents`` are dbt ids.
     ``definition`` is a hash of what a check *is*, so that an edited check counts as one that has not run.
     ``clocks`` are the columns in which a snapshot writes its own times. ``folder`` is the first folder below the
     models' own, "" without. ``owners`` are names or addresses. ``freshness`` are the seconds after which a source is to
     be warned of and called stale (None: never). ``own_schema`` is the schema that its configuration names, ``attached``
-    the node that a check was declared at. ``key`` are the columns that tell its rows apart, by its ``meta``, a
-    constraint or its tests. ``pii`` are the columns that no sample may show (``meta: {pii: true}``).
+    the node that a check was declared at. ``test`` is the name of a generic test or the kind of a check of smoll's own,
+    ``column`` what it looks at. ``key`` are the columns that tell its rows apart, by its ``meta``, a constraint or its
+    tests. ``pii`` are the columns that no sample may show (``meta: {pii: true}``).
     """
 
     id: str
@@ -43,6 +48,8 @@ class GraphNode:
     folder: str = ""
     own_schema: str = ""
     attached: str = ""
+    test: str = ""
+    column: str = ""
     key: tuple[str, ...] = ()
     pii: tuple[str, ...] = ()
     group: str = ""
@@ -112,8 +119,20 @@ class Graph:
         return frozenset(found)
 
     def checks(self) -> Iterable[GraphNode]:
-        """Every test and unit test."""
+        """Every test, unit test and check of smoll's own."""
         return (node for node in self.nodes.values() if node.is_check)
+
+    def personal(self, ids: Iterable[str]) -> frozenset[str]:
+        """The columns marked ``pii`` of these nodes and of all that they are built from, in lower case.
+
+        Of a table of rejected rows it is their text, where the table itself has such columns.
+        """
+        behind = [self.nodes[id] for id in self.ancestors(ids)]
+        found = {name.lower() for node in behind for name in node.pii}
+        rejects = {str(node.table).lower() for node in behind if str(node.table).endswith(_REJECTED)}
+        if any(node.pii and f"{node.table}{_REJECTED}".lower() in rejects for node in self.nodes.values()):
+            found |= _TEXTS_OF_REJECTS
+        return frozenset(found)
 
 
 def read_manifest(manifest: Any) -> Graph:
@@ -125,6 +144,55 @@ def read_manifest(manifest: Any) -> Graph:
         {node.id: node for node in nodes if node.is_check or node.is_built or node.kind == "source"},
         tuple(_exposure(exposure) for exposure in manifest.exposures.values()),
     )
+
+
+_SAID = (
+    *("name", "alias", "schema", "identifier", "raw_code", "macro_sql", "description", "meta", "tags", "columns"),
+    *("freshness", "constraints", "access", "version", "given", "expect", "overrides", "owner", "url", "maturity"),
+)
+_BRINGS = ("dbt", "dbt_duckdb", "dbt_adapters")
+"""Packages of dbt's own: their versions say what is in them."""
+
+
+def manifest_hash(manifest: Any) -> str:
+    """Hash what a dbt project says: no times, ids of invocations or paths, and nothing that building it adds."""
+    kinds = ("nodes", "sources", "macros", "exposures", "unit_tests", "groups", "metrics", "semantic_models", "docs")
+    said = {
+        id: [
+            {name: _value(getattr(one, name, None)) for name in _SAID},
+            _value(getattr(one, "config", None)),
+            str(getattr(getattr(one, "checksum", None), "checksum", "")) if id.startswith("seed.") else "",
+            sorted(getattr(getattr(one, "depends_on", None), "nodes", ())),
+        ]
+        for kind in kinds
+        for id, one in getattr(manifest, kind, {}).items()
+        if getattr(one, "package_name", "") not in _BRINGS
+    }
+    return hashlib.sha256(json.dumps(said, default=str, sort_keys=True).encode()).hexdigest()
+
+
+def _value(value: Any) -> Any:
+    """Dbt's objects as plain values."""
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {str(key): _value(item) for key, item in value.items()}
+    return [_value(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def read_declared(manifest: Any) -> tuple[tuple[str, str, Any], ...]:
+    """What stands in ``meta`` under the key ``smoll``: the id of the node, its column ("": none), and what stands."""
+    found: list[tuple[str, str, Any]] = []
+    for node in (*manifest.nodes.values(), *manifest.sources.values()):
+        if str(node.resource_type) in (*_BUILT, "source"):
+            metas = {"": node.meta, **{name: _column_meta(column) for name, column in node.columns.items()}}
+            found += ((node.unique_id, name, meta["smoll"]) for name, meta in metas.items() if "smoll" in meta)
+    return tuple(found)
+
+
+def _column_meta(column: Any) -> Mapping[str, Any]:
+    own = getattr(getattr(column, "config", None), "meta", None) or {}
+    return {**own, **(column.meta or {})}
 
 
 def _node(node: Any, manifest: Any) -> GraphNode:
@@ -147,6 +215,8 @@ def _node(node: Any, manifest: Any) -> GraphNode:
         folder=node.fqn[1] if len(node.fqn) > 2 else "",
         own_schema=str(getattr(node.config, "schema", None) or "") if not is_test else "",
         attached=str(getattr(node, "attached_node", None) or "") if is_test else "",
+        test=str(getattr(getattr(node, "test_metadata", None), "name", "") or ""),
+        column=str(getattr(node, "column_name", None) or ""),
         key=_key(node),
         pii=tuple(name for name, column in node.columns.items() if _is_pii(column)),
         group=str(getattr(node.config, "group", None) or ""),
@@ -163,8 +233,7 @@ def _key(node: Any) -> tuple[str, ...]:
 
 
 def _is_pii(column: Any) -> bool:
-    own = getattr(getattr(column, "config", None), "meta", None) or {}
-    return bool({**own, **(column.meta or {})}.get("pii"))
+    return bool(_column_meta(column).get("pii"))
 
 
 def _source(source: Any) -> GraphNode:
@@ -176,6 +245,7 @@ def _source(source: Any) -> GraphNode:
         table=TableRef(source.schema, source.identifier),
         description=source.description or "",
         columns=tuple((name, column.description or "") for name, column in source.columns.items()),
+        pii=tuple(name for name, column in source.columns.items() if _is_pii(column)),
         owners=_owners({**source.source_meta, **source.meta}),
         tags=tuple(source.tags),
         meta=dict(source.meta),

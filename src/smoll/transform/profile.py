@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from smoll.warehouse import Settings
 
 TARGET = "smoll"
 _DEFAULT_SCHEMA = "main"
+_PLAIN_YAML = re.compile(r"[A-Za-z_][\w ,.;()/-]*(?<! )", re.ASCII)
+# What YAML 1.1, which dbt reads, takes for a boolean or nothing.
+_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 _TAKEN_OVER = ("schema", "threads", "settings", "extensions")
 
 
@@ -100,3 +104,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise TransformError(f"{path} cannot be read: {error}") from error
     return data if isinstance(data, dict) else {}
+
+
+def yaml_scalar(text: str) -> Any:
+    """Text as it is to stand in YAML: between quotes where dbt would read something else."""
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    plain = _PLAIN_YAML.fullmatch(text) and text.lower() not in _YAML_WORDS
+    return text if plain else DoubleQuotedScalarString(text)

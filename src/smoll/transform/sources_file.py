@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smoll.errors import StateError
+from smoll.errors import StateError, disk_hint
 from smoll.model import TableRef
 from smoll.transform.profile import read_yaml
 
@@ -117,4 +117,4 @@ def _write_if_changed(target: Path, text: str) -> None:
             staged.write_text(text, encoding="utf-8")
             staged.replace(target)
     except OSError as error:
-        raise StateError(f"Cannot write {target}: {error.strerror}.", hint="Make the folder writable.") from error
+        raise StateError(f"Cannot write {target}: {error.strerror}.", hint=disk_hint(error)) from error

@@ -1,26 +1,29 @@
-"""Keeps web pages of others away from Dagster's webserver: what a security reviewer should read.
+"""Keeps web pages of others away from what `smoll up` serves: what a security reviewer should read.
 
-Dagster's webserver has no login. It listens on loopback only, but any page that the person at this machine visits can
-make the browser send requests there. And it runs GraphQL mutations, which start runs, for a plain GET (an ``<img>`` is
-enough) and for any POST with a query string, and accepts a websocket from any page, which may read its answers.
+Nothing here has a login. It listens on loopback only, but any page that the person at this machine visits can
+make the browser send requests there. And Dagster runs GraphQL mutations, which start runs, for a plain GET (an
+``<img>`` is enough) and for any POST with a query string, and accepts a websocket from any page, which may read its
+answers.
 
-The guard is ASGI middleware in the webserver's own process, so there is no second port behind it that a page could
-reach. It refuses
+The front asks `refuse` before it answers or passes on anything (`smoll.up.front`). Behind it Dagster and the apps have
+the guard once more as ASGI middleware in their own processes, on sockets that only this user can reach. It refuses
 
 - a request whose ``Host`` is no loopback name: a foreign name that was made to point here (DNS rebinding). Starlette's
   ``TrustedHostMiddleware`` does this, but cuts ``[::1]:3000`` at the first colon;
 - a request, websockets included, with an ``Origin`` other than ``Host``. Browsers send it with each POST and each
   websocket, and pages cannot forge it;
 - a request that the browser says another site caused (``Sec-Fetch-Site``), since those for images, scripts and frames
-  have no ``Origin``; a link that a person follows to a page of Dagster passes;
-- a GET of GraphQL that is more than a query;
-- any other method without a body of JSON. A page cannot send that type to another origin without being allowed to, and
-  nobody answers its question (CORS). This is for browsers too old for what is above.
+  have no ``Origin``; a link that a person follows to a page passes, other than to GraphQL;
+- of Dagster, a GET of GraphQL that is more than a query;
+- of Dagster, any other method without a body of JSON. A page cannot send that type to another origin without being
+  allowed to, and nobody answers its question (CORS). This is for browsers too old for what is above. Streamlit has a
+  token for uploads (XSRF) instead.
 
 Programs on this machine send neither ``Origin`` nor ``Sec-Fetch-Site``, and are let through: they run as somebody who
-has logged in here. Any user of this machine can thus reach the webserver.
+has logged in here. Any user of this machine can thus reach what is served.
 
-Answers forbid to be framed (clickjacking) and to be read into other sites' pages.
+Answers forbid to be framed (clickjacking) and to be read into other sites' pages. At its top this module imports the
+standard library only: the front has nothing else.
 """
 
 from __future__ import annotations
@@ -39,33 +42,41 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _GRAPHQL = "graphql"
 _READING = ("GET", "HEAD")
 _JSON = ("application/json", "application/graphql")
-_HEADERS = (
-    (b"x-frame-options", b"DENY"),
-    (b"content-security-policy", b"frame-ancestors 'none'"),  # beside Dagster's own: a browser obeys both
+Headers = tuple[tuple[bytes, bytes], ...]
+_KEPT_TO_ITSELF: Headers = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
 )
+# The policy stands beside one of the app's own: a browser obeys both.
+UNFRAMED: Headers = (
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+    *_KEPT_TO_ITSELF,
+)
+FRAMED_BY_ITSELF: Headers = (
+    (b"x-frame-options", b"SAMEORIGIN"),
+    (b"content-security-policy", b"frame-ancestors 'self'"),
+    *_KEPT_TO_ITSELF,
+)
+"""Streamlit shows components in frames of its own."""
 _POLICY_VIOLATION = 1008
 Refusal = tuple[int, str]
 
 
 class Guard:
-    """Passes on to `app` what no other site has caused.
+    """Passes on to `app` what `rule` does not refuse: `refuse`, or `refuse_at_dagster`. Adds `headers` to answers."""
 
-    ``hosts``: the names under which the webserver may be called, without port.
-    """
-
-    def __init__(self, app: App, hosts: Sequence[str] = LOOPBACK) -> None:
-        self._app, self._hosts = app, tuple(hosts)
+    def __init__(self, app: App, rule: Callable[[Scope], Refusal | None], headers: Headers) -> None:
+        self._app, self._rule, self._headers = app, rule, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, as ASGI asks for it."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)  # the server's own start and end
             return
-        refusal = refuse(scope, self._hosts)
+        refusal = self._rule(scope)
         if refusal is None:
-            await self._app(scope, receive, _with_headers(send))
+            await self._app(scope, receive, _with_headers(send, self._headers))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})  # before it is accepted: HTTP's 403
         else:
@@ -73,23 +84,29 @@ class Guard:
 
 
 def refuse(scope: Scope, hosts: Sequence[str] = LOOPBACK) -> Refusal | None:
-    """Say with which status and words a request is refused; None where it is not."""
+    """Say with which status and words a request is refused, whatever it is for; None where it is not.
+
+    ``hosts``: the names under which the server may be called, without port.
+    """
     host = _only(scope, b"host")
     if host is None or _name(host) not in hosts:
         return 403, f"Call this server by one of the names {', '.join(hosts)}."
     origins = _values(scope, b"origin")
     if any(not _is_origin_of(origin, host) for origin in origins):
         return 403, "This page is of another origin."
-    if scope["type"] == "websocket":
-        return _refuse_other_site(scope, navigating=False)
-    method, path = scope["method"], scope["path"]
-    # `in`, not `endswith`: Starlette's routes also match a path with a line end after it.
-    is_graphql = _GRAPHQL in path.lower()
-    refusal = _refuse_other_site(scope, navigating=method in _READING and not is_graphql)
-    if refusal is not None:
+    return _refuse_other_site(scope, navigating=scope["type"] == "http" and scope["method"] in _READING)
+
+
+def refuse_at_dagster(scope: Scope, hosts: Sequence[str] = LOOPBACK) -> Refusal | None:
+    """`refuse`, and what Dagster would do without being asked as it should be."""
+    refusal = refuse(scope, hosts)
+    if refusal is not None or scope["type"] == "websocket":
         return refusal
+    method = scope["method"]
+    # `in`, not `endswith`: Starlette's routes also match a path with a line end after it.
+    is_graphql = _GRAPHQL in scope["path"].lower()
     if method in _READING:
-        return _refuse_mutation(scope) if is_graphql else None
+        return (_refuse_other_site(scope, navigating=False) or _refuse_mutation(scope)) if is_graphql else None
     if _media_type(scope) not in _JSON:
         return 415, f"Send a {method} with a body and the header Content-Type: application/json."
     return None
@@ -156,10 +173,10 @@ def _only(scope: Scope, name: bytes) -> str | None:
     return values[0] if len(values) == 1 else None
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, headers: Headers) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            message["headers"] = [*message.get("headers", ()), *headers]
         await send(message)
 
     return sending
@@ -167,6 +184,6 @@ def _with_headers(send: Send) -> Send:
 
 async def _answer(send: Send, status: int, text: str) -> None:
     body = f"{text}\n".encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode()), *_HEADERS]
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode()), *UNFRAMED]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,4 +1,7 @@
-"""Questions to Dagster's processes, in the words that the processes themselves understand. Imports no Dagster."""
+"""Questions to the processes of `smoll up`, in words that they themselves understand. Imports no Dagster.
+
+A server is asked on its own socket, a path, or through the front, on a port.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
+Address = int | Path
 _SECONDS = 5.0
+_DAGSTER = "/dagster"
 _HEARTBEATS = "{ instance { daemonHealth { allDaemonStatuses { required lastHeartbeatTime } } } }"
 _LOCATIONS = """{ workspaceOrError { __typename
   ... on Workspace { locationEntries { locationOrLoadError { __typename ...error } } }
@@ -25,28 +30,36 @@ def is_listening(path: Path) -> bool:
         return asked.connect_ex(str(path)) == 0
 
 
-def is_serving(port: int) -> bool:
-    """Whether the webserver answers."""
+def is_answering(port: int) -> bool:
+    """Whether the front answers; what, is the same."""
     try:
-        return _ask(port, "GET", "/server_info") is not None
+        return bool(_ask(port, "HEAD", "/")[0])
+    except (OSError, HTTPException):
+        return False
+
+
+def is_serving(address: Address) -> bool:
+    """Whether Dagster's webserver answers."""
+    try:
+        return json.loads(_ask(address, "GET", f"{_DAGSTER}/server_info")[1]) is not None
     except (OSError, HTTPException, ValueError):
         return False
 
 
-def is_beating(port: int, since: float) -> bool:
+def is_beating(address: Address, since: float) -> bool:
     """Whether every part of the daemon has given a sign of life since a time (in seconds of the epoch)."""
     try:
-        found = query(port, _HEARTBEATS)["instance"]["daemonHealth"]["allDaemonStatuses"]
+        found = query(address, _HEARTBEATS)["instance"]["daemonHealth"]["allDaemonStatuses"]
     except (OSError, HTTPException, ValueError, LookupError, TypeError):
         return False
     needed = [status["lastHeartbeatTime"] for status in found if status["required"]]
     return bool(needed) and all(beat is not None and beat >= since for beat in needed)
 
 
-def load_error(port: int) -> tuple[str, ...] | None:
+def load_error(address: Address) -> tuple[str, ...] | None:
     """Why the definitions cannot be loaded, the last lines of the traceback; None where they are, or nobody says."""
     try:
-        workspace = query(port, _LOCATIONS)["workspaceOrError"]
+        workspace = query(address, _LOCATIONS)["workspaceOrError"]
     except (OSError, HTTPException, ValueError, LookupError, TypeError):
         return None
     found = [entry["locationOrLoadError"] or {} for entry in workspace.get("locationEntries", ())]
@@ -61,7 +74,7 @@ def _last_words(error: dict[str, Any]) -> tuple[str, ...]:
     return tuple(line for line in text.splitlines() if line.strip())
 
 
-def query(port: int, text: str, variables: dict[str, Any] | None = None) -> Any:
+def query(address: Address, text: str, variables: dict[str, Any] | None = None) -> Any:
     """Ask the webserver in GraphQL. Returns the data.
 
     Raises
@@ -72,14 +85,18 @@ def query(port: int, text: str, variables: dict[str, Any] | None = None) -> Any:
         It answers without data.
     """
     body = json.dumps({"query": text, "variables": variables})
-    return _ask(port, "POST", "/graphql", body)["data"]
+    return json.loads(_ask(address, "POST", f"{_DAGSTER}/graphql", body)[1])["data"]
 
 
-def _ask(port: int, method: str, path: str, body: str | None = None) -> Any:
-    connection = HTTPConnection("127.0.0.1", port, timeout=_SECONDS)
+def _ask(address: Address, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
+    connection = HTTPConnection("127.0.0.1", address if isinstance(address, int) else None, timeout=_SECONDS)
     try:
+        if isinstance(address, Path):
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(_SECONDS)
+            connection.sock.connect(str(address))
         connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         answer = connection.getresponse()
-        return json.loads(answer.read())
+        return answer.status, answer.read()
     finally:
         connection.close()
