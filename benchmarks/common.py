@@ -76,6 +76,15 @@ def _median(samples: Sequence[Sample]) -> Sample:
     )
 
 
+def end_service(process: subprocess.Popen[bytes]) -> None:
+    """End what serves in a session of its own, as Ctrl-C does; surely, where that does not help."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(90)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def measure(contender: Contender) -> Sample:
     """Run the command in a session of its own. Raises BenchmarkError where its exit code is not 0."""
     log = CACHE / "last.log"

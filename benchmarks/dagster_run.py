@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import statistics
 import subprocess
 import time
@@ -29,6 +27,7 @@ from common import (
     check_rows,
     clean_environment,
     compare,
+    end_service,
     fresh_folder,
     results_table,
     run_quietly,
@@ -93,7 +92,7 @@ def run(repeat: int, copies: int) -> str:
     launches = _launch_all(services, repeat)
     return "\n\n".join(
         [
-            f"{_FLIGHTS:,} flights and four more tables, 18 models and 61 tests; a new project each time, and once "
+            f"{_FLIGHTS:,} flights and four more tables, 18 models and 61 dbt tests; a new project each time, and once "
             "again with what that left behind. The definitions are known already.",
             note,
             "**In one process**: `dagster job execute`, for plain Dagster `dagster asset materialize`.",
@@ -265,11 +264,7 @@ def _serving(service: _Service) -> Iterator[None]:
             time.sleep(10)  # the daemon begins, too
             yield
         finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(90)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+            end_service(process)
 
 
 def _wait_until_loaded(process: subprocess.Popen[bytes]) -> None:

@@ -22,6 +22,10 @@ BENCHMARKS = {
     "h": "definitions_load",
     "i": "dagster_run",
     "j": "up_memory",
+    "k": "staging",
+    "l": "diff_tables",
+    "m": "portal_build",
+    "n": "portal_serving",
 }
 _BEGIN, _END = "<!-- results: begin -->", "<!-- results: end -->"
 
