@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -37,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--copies", type=int, default=30, help="how many times the flights for (a) and (e) (default: 30)"
     )
-    parser.add_argument("--write", action="store_true", help="put the tables into README.md instead of printing them")
+    parser.add_argument(
+        "--write", action="store_true", help="put the tables into README.md, in place of what it has of them"
+    )
     options = parser.parse_args(arguments)
     chosen = options.only.split(",")
     if unknown := set(chosen) - set(BENCHMARKS):
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{datetime.now(UTC):%Y-%m-%d}, medians of {options.repeat}. Machine: {machine()}.\n\n"
         f"Versions: {versions()}. Memory is {memory_measure()}."
     )
-    failed, sections = False, [head]
+    failed, sections = False, dict[str, str]()
     for key in chosen:
         module = import_module(BENCHMARKS[key])
         say(module.TITLE)
@@ -55,19 +58,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             section = module.run(options.repeat, options.copies)
         except BenchmarkError as error:
             failed, section = True, f"Not measured:\n\n```text\n{error}\n```"
-        sections.append(f"### {module.TITLE}\n\n{section}")
-    report = "\n\n".join(sections)
+        sections[key] = f"### {module.TITLE}\n\n{section}"
     if options.write:
-        _write(Path(__file__).with_name("README.md"), report)
+        _write(Path(__file__).with_name("README.md"), head, sections)
     else:
-        print(report)
+        print("\n\n".join([head, *sections.values()]))
     return int(failed)
 
 
-def _write(path: Path, report: str) -> None:
-    """Replace what stands between the two markers."""
+def _write(path: Path, head: str, sections: dict[str, str]) -> None:
+    """Replace these sections between the markers. Where others stay, each new one says when it was measured."""
     before, rest = path.read_text(encoding="utf-8").split(_BEGIN)
-    _, after = rest.split(_END)
+    report, after = rest.split(_END)
+    if set(sections) != set(BENCHMARKS):
+        kept, *found = re.split(r"^(?=### )", report.strip(), flags=re.MULTILINE)
+        new = {key: text.replace("\n\n", f"\n\n{head}\n\n", 1) for key, text in sections.items()}
+        old = {section[len("### (") : section.index(")")]: section.strip() for section in found}
+        head, sections = kept.strip(), {key: text for key in BENCHMARKS if (text := (old | new).get(key))}
+    report = "\n\n".join([head, *sections.values()])
     path.write_text(f"{before}{_BEGIN}\n\n{report}\n\n{_END}{after}", encoding="utf-8")
 
 
