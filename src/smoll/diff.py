@@ -17,6 +17,7 @@ from smoll.model import Column, ColumnDiff, Diff, ReleasedTable, RowDiff, TableD
 from smoll.publish import ignored_columns
 from smoll.release import current_release, read_manifest
 from smoll.state.layout import Layout
+from smoll.state.ledger import open_ledger
 from smoll.state.lock import current_holder
 from smoll.warehouse import attach_reader, columns_of, engine_settings
 
@@ -95,7 +96,13 @@ def diff_releases(config: ProjectConfig, before: int | None, after: int | None, 
             except duckdb.Error as error:
                 said = config.redact(str(error).splitlines()[0])
                 found.append(TableDiff(_ref(name, left, right), "unknown", note=f"cannot be compared: {said}"))
-    return Diff(left.label, right.label, tuple(found))
+    return Diff(left.label, right.label, tuple(found), _refused_by(layout) if after is None else None)
+
+
+def _refused_by(layout: Layout) -> int | None:
+    with open_ledger(layout.ledger) as ledger:
+        last = ledger.runs(1) if ledger else ()
+    return next((run.run for run in last if run.release.status == "refused" and not run.undone), None)
 
 
 def _release(layout: Layout, number: int, catalog: str) -> _Side:

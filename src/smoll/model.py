@@ -379,11 +379,15 @@ class TableDiff:
 
 @dataclass(frozen=True)
 class Diff:
-    """What is different between two releases, or between one and what the next one would be."""
+    """What is different between two releases, or between one and what the next one would be.
+
+    ``refused_by`` is the last run, where it refused to release what the next release would be.
+    """
 
     before: str
     after: str
     tables: tuple[TableDiff, ...]
+    refused_by: int | None = None
 
     @property
     def is_equal(self) -> bool:

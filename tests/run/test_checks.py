@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import smoll
+from smoll.cli import main
 from smoll.cli.summary import next_steps
 from smoll.errors import UsageError
 from smoll.events import CheckFinished, Event, Message
@@ -636,3 +637,20 @@ def test_known(make_project: MakeProject) -> None:
     assert check == KnownCheck(
         "check.rows_m", "rows_m", "check", "main.m", "error", "Somebody is there.", check.path
     ) and check.path.startswith("smoll.yml:")  # fmt: skip
+
+
+def test_the_list_of_runs_counts_what_each_check_came_to(
+    make_project: MakeProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = "{{ config(materialized='table') }} "
+    schema = """models:
+- {name: m, columns: [{name: n, data_tests: [
+    not_null, {unique: {config: {severity: warn}}}, {accepted_values: {values: [2]}}]}]}
+- {name: bad, columns: [{name: n, data_tests: [not_null, unique]}]}
+"""
+    models = {"m": f"{table}select 1 as n union all select 1", "bad": f"{table}select nothing", "schema.yml": schema}
+    project = make_project("", {}, models)
+    assert project.run().status == "failed"
+    assert main(["--project", str(project.config.root), "runs"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 failed, 1 warned, 2 skipped, 1 ok" in said

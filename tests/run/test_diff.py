@@ -205,3 +205,17 @@ def test_while_a_run_holds_the_warehouse(make_project: MakeProject) -> None:
         with pytest.raises(ReleaseError, match="A run holds the working warehouse"):
             project.diff()
         assert project.diff(1, 1).is_equal
+
+
+def test_what_was_refused(make_project: MakeProject) -> None:
+    project = released(make_project)
+    write(project.config.root, {"transform/models/m.sql": MODEL.replace("select *", "select id, name")})
+    refused = reopen(project).run()
+    assert refused.release.status == "refused"
+    diff = reopen(project).diff()
+    assert (diff.refused_by, diff.tables[0].status) == (2, "changed")
+    assert reopen(project).diff(1, 1).refused_by is None
+    assert "Run 2 refused to release it: `smoll runs show 2`" in smoll_diff(project).stdout
+    assert "1 of 1 table differ. Run 2 refused to release it." in smoll_diff(project, "--markdown").stdout
+    assert reopen(project).run(allow_breaking=True).release.status == "published"
+    assert reopen(project).diff().refused_by is None

@@ -52,6 +52,8 @@ def _show(diff: Diff) -> None:
     out = console()
     changed = [one for one in diff.tables if one.status != "equal"]
     out.print(f"From {diff.before} to {diff.after}: {_summary(diff)}")
+    if diff.refused_by is not None:
+        out.print(f"Run {diff.refused_by} refused to release it: `smoll runs show {diff.refused_by}`")
     if not changed:
         return
     out.print()
@@ -122,7 +124,7 @@ def _markdown(diff: Diff) -> Iterator[str]:
     """GitHub's Markdown: a table of tables, then what changed in each."""
     yield f"### From {diff.before} to {diff.after}"
     yield ""
-    yield f"{_summary(diff)}."
+    yield f"{_summary(diff)}." + (f" Run {diff.refused_by} refused to release it." if diff.refused_by else "")
     changed = [one for one in diff.tables if one.status != "equal"]
     if changed:
         yield "\n| table | | before | after | added | removed | changed |"

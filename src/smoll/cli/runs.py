@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
@@ -41,8 +42,9 @@ def _row(run: RunResult) -> tuple[RenderableType, ...]:
     from smoll.cli.output import MARKS, duration, when
 
     rows = sum(stream.rows for stream in run.streams)
-    failed = sum(check.status in ("fail", "error") for check in run.checks)
-    checks = f"{failed} of {len(run.checks)} failed" if failed else f"{len(run.checks)} ok"
+    found = Counter({"error": "fail"}.get(check.status, check.status) for check in run.checks)
+    words = {"fail": "failed", "warn": "warned", "skipped": "skipped", "pass": "ok"}
+    checks = ", ".join(f"{found[status]} {said}" for status, said in words.items() if found[status])
     release = f"{run.release.number} {run.release.status}" if run.release.number else run.release.status
     return (
         str(run.run),
@@ -50,7 +52,7 @@ def _row(run: RunResult) -> tuple[RenderableType, ...]:
         Text(f"{run.status}, undone" if run.undone else run.status, MARKS[run.status][1]),
         duration(run.seconds),
         f"{rows:,}",
-        checks if run.checks else "",
+        checks,
         release,
     )
 
