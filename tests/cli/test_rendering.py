@@ -192,7 +192,11 @@ def test_summary_of_a_refusal_names_the_command_that_mends_it() -> None:
     for words in ("not_null_b", "Got 3 results", "marts.fct", "smoll run --full-refresh --select fct"):
         assert words in text
     assert "readers keep the release they have" in text
+    assert "once the cause is mended" in text
     assert "smoll undo" not in text and "smoll undo" in rendered(steps(next_steps(run, can_undo=True)))
+    gone = Refusal("main.fct.gate", "is gone, and release 3 has it", "smoll run --allow-breaking")
+    text = rendered(steps(next_steps(finished(ReleaseOutcome("refused", refusals=(gone,)), status="refused"))))
+    assert "--allow-breaking" in text and "if readers can do without it" in text
 
 
 def test_summary_of_a_failure_shows_messages_as_they_are() -> None:

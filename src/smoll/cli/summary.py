@@ -204,7 +204,7 @@ def next_steps(result: RunResult, *, can_undo: bool = False) -> tuple[tuple[str,
         return (("smoll run", "goes on; what was loaded stays loaded"),)
     failed = _failed_check(result)
     if release.status == "refused":
-        remedies = ((remedy, "once the cause is mended") for remedy in _remedies(release.refusals))
+        remedies = ((remedy, _why(remedy)) for remedy in _remedies(release.refusals))
         return (*failed, *remedies, *undo, record)
     if result.status != "ok":
         return (*failed, record, ("smoll check", "looks at configuration, connections and dbt"))
@@ -218,6 +218,10 @@ def next_steps(result: RunResult, *, can_undo: bool = False) -> tuple[tuple[str,
     if release.status == "staged":
         return (("smoll release resume", "lets readers see it"),)
     return ()
+
+
+def _why(remedy: str) -> str:
+    return "if readers can do without it" if "--allow-breaking" in remedy else "once the cause is mended"
 
 
 def _failed_check(result: RunResult) -> tuple[tuple[str, str], ...]:
