@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from pathlib import Path
 
 import smoll
@@ -118,6 +119,26 @@ def test_what_is_personal_is_on_no_page(make_project: MakeProject) -> None:
     texts = {file: file.read_text(encoding="utf-8") for file in files}
     assert any("Paris" in text for text in texts.values())
     assert [file for file, text in texts.items() if "example.org" in text.lower() or "adamant" in text] == []
+
+
+def test_sql_is_shown_as_it_is_with_marks(make_project: MakeProject) -> None:
+    written = """-- <b>all</b> of it
+select *, '</script>' || 'it''s' as "a<b", {{ 1 + 1 }} as n -- {# not a note #}
+
+/* and
+   more */ from {{ source('s', 'orders') }} where id > 0.5"""
+    project = make_project(YML, {"data/orders.csv": "id\n1\n"}, {"sales": written, "long": written + "\n--x" * 20_000})
+    assert project.run().release.status == "published"
+    for name in ("sales", "long"):
+        _, shown = re.findall(
+            '<pre class="code" tabindex="0"><code>(.*?)</code>', page(project, f"catalog/main.{name}.html"), re.DOTALL
+        )
+        assert (
+            unescape(re.sub("</?span[^>]*>", "", shown))
+            == (project.config.root / f"transform/models/{name}.sql").read_text()
+        )
+        assert ('<span class="sql-word">from</span>' in shown) == (name == "sales")
+        assert "<b" not in shown and "</script" not in shown
 
 
 def test_dbts_docs_are_a_part_of_it_and_track_nobody(make_project: MakeProject) -> None:

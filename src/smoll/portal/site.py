@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _LONGEST_SLUG = 80
+_LONGEST_MARKED = 50_000
+_SQL_MARKS = {
+    "Comment.Preproc": "sql-word",  # {{ and }}
+    "Comment": "sql-note",
+    "Keyword": "sql-word",
+    "Literal.String.Symbol": "",  # a quoted name
+    "Literal": "sql-value",
+}
 _NOTHING, _MINUS = "–", "−"  # noqa: RUF001
 
 
@@ -151,6 +159,7 @@ def _filters() -> dict[str, Callable[..., Any]]:
         "plural": plural,
         "markdown": markdown,
         "value": value,
+        "sql": sql,
         "change": change,
         "trusted": trusted,
     }
@@ -229,6 +238,20 @@ def moment(when: datetime | None, kind: str = "full") -> Any:
     return Markup('<time datetime="{0}" class="{1}" title="{2}">{2}</time>').format(
         utc.strftime("%Y-%m-%dT%H:%M:%SZ"), kind, told
     )
+
+
+def sql(text: str) -> Any:
+    """SQL with its keywords, strings, numbers and comments marked for the style; very long SQL as it is."""
+    from markupsafe import Markup, escape
+    from pygments.lexers.templates import SqlJinjaLexer
+
+    if len(text) > _LONGEST_MARKED:
+        return text
+    pieces = []
+    for kind, piece in SqlJinjaLexer().get_tokens(text):
+        name = next((name for mark, name in _SQL_MARKS.items() if str(kind).startswith(f"Token.{mark}")), "")
+        pieces.append(Markup('<span class="{}">{}</span>').format(name, piece) if name else escape(piece))
+    return Markup("").join(pieces).rstrip()
 
 
 def trusted(html: str) -> Any:
