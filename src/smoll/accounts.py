@@ -22,9 +22,9 @@ from smoll.warehouse import (
     INTERNAL_SCHEMA,
     Settings,
     columns_of,
-    connect_reader,
     engine_settings,
     open_warehouse,
+    reading,
 )
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _reading(config: ProjectConfig) -> Iterator[DuckDBPyConnection | None]:
     if not layout.warehouse.is_file():
         yield None
         return
-    with connect_reader(layout.warehouse, "warehouse", _settings(config)) as connection:
+    with reading(layout.warehouse, "warehouse", _settings(config)) as connection:
         yield connection
 
 

@@ -17,7 +17,7 @@ from smoll.publish import ignored_columns, read_profiles
 from smoll.release import current_release, read_manifest
 from smoll.state.layout import Layout
 from smoll.state.ledger import open_ledger
-from smoll.warehouse import INTERNAL_SCHEMA, connect_reader, engine_settings
+from smoll.warehouse import INTERNAL_SCHEMA, engine_settings, reading
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -92,7 +92,7 @@ def reading_release(config: ProjectConfig, number: int) -> Iterator[DuckDBPyConn
     layout = Layout(config.root)
     settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
     path = (layout.releases / str(number) / "warehouse.duckdb").resolve()
-    with connect_reader(path, "release", settings) as connection:
+    with reading(path, "release", settings) as connection:
         yield connection
 
 
@@ -130,7 +130,7 @@ def _profile_now(config: ProjectConfig, description: Description, name: str) -> 
     if not layout.warehouse.exists():
         raise ReleaseError("Nothing has been loaded yet.", hint="`smoll run` loads, builds and releases.")
     settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
-    with connect_reader(layout.warehouse, "warehouse", settings) as connection:
+    with reading(layout.warehouse, "warehouse", settings) as connection:
         rows = connection.execute(
             """SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal AND NOT temporary UNION ALL
             SELECT schema_name, view_name FROM duckdb_views() WHERE NOT internal AND NOT temporary"""

@@ -54,9 +54,9 @@ from smoll.warehouse import (
     INTERNAL_SCHEMA,
     Settings,
     columns_of,
-    connect_reader,
     lending_memory,
     open_warehouse,
+    reading,
     views_of,
 )
 
@@ -275,7 +275,7 @@ def _finisher(
     def finish(folder: Path, manifest: ReleaseManifest, profiles: Any) -> None:
         emit(PortalStarted(manifest.number))
         path = folder / "warehouse.duckdb"
-        with lending_memory(warehouse, settings, 4), connect_reader(path, "release", settings.part(2)) as release:
+        with lending_memory(warehouse, settings, 4), reading(path, "release", settings.part(2)) as release:
             ingredients = Ingredients(
                 config=config,
                 layout=layout,
@@ -365,8 +365,9 @@ def _unchanged(config: ProjectConfig, layout: Layout, number: int) -> ReleaseOut
         return ReleaseOutcome("unchanged", number, message=f"Nothing changed since release {number}.")
     if put_forward(layout, number):
         return _outcome(layout, "published", number)
-    seen = current_release(layout)
-    message = f"Nothing changed since release {number}, which is held back; readers see release {seen}."
+    current = current_release(layout)
+    seen = f"release {current}" if current else "none: `smoll release resume`"
+    message = f"Nothing changed since release {number}, which is held back; readers see {seen}."
     return ReleaseOutcome("unchanged", number, message=message)
 
 

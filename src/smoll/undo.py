@@ -22,7 +22,7 @@ from smoll.state.layout import Layout
 from smoll.state.ledger import Ledger, open_ledger
 from smoll.state.lock import project_lock
 from smoll.state.position import position
-from smoll.warehouse import INTERNAL_SCHEMA, Settings, columns_of, connect_reader, engine_settings, open_warehouse
+from smoll.warehouse import INTERNAL_SCHEMA, Settings, columns_of, engine_settings, open_warehouse, reading
 
 if TYPE_CHECKING:
     from smoll.project import ProjectConfig
@@ -174,7 +174,7 @@ def _content(path: Path, settings: Settings) -> _Content:
     import duckdb
 
     try:
-        with connect_reader(path, "warehouse", settings) as connection:
+        with reading(path, "warehouse", settings) as connection:
             tables = [
                 TableRef(*row)
                 for row in connection.execute(

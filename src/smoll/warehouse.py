@@ -154,22 +154,30 @@ def _cannot_open(path: Path, error: Exception) -> StateError:
     if is_disk_trouble(error) or any(words in text for words in ("Permission denied", "Read-only", "Input/output")):
         hint = disk_hint(text) or "Make the folder writable or free some space, then run again."
         return StateError(f"Cannot write the working warehouse {path}: {reason_of(error)}", hint=hint)
-    return StateError(
-        f"The working warehouse {path} cannot be read: {text.splitlines()[0]}",
-        hint=f"Move it away (mv '{path}' '{path}.damaged') and run `smoll run`: it is loaded and built anew. "
-        "The current release is not touched.",
+    return StateError(f"The working warehouse {path} cannot be read: {text.splitlines()[0]}", hint=_way_out(path))
+
+
+def _way_out(path: Path) -> str:
+    """What helps where the file is damaged: the working warehouse, or that of a release."""
+    if path.parent.name != ".smoll":
+        return "`smoll rollback` shows readers an earlier release. Remove its folder, and `smoll run` makes it anew."
+    return (
+        "`smoll undo` brings back the copy from before the last run, if one is kept (`smoll undo --list`). If none is, "
+        f"move it away (mv '{path}' '{path}.damaged') and run `smoll run`: it is loaded and built anew. "
+        "The current release is not touched."
     )
 
 
 def _failed_inside(path: Path, error: Exception) -> StateError:
     """Explain an error that nobody explained better. Only what speaks of the file itself is damage to it."""
     text = str(error)
-    if str(path) in text or is_disk_trouble(error) or any(word in text for word in _DAMAGE):
+    if str(path) in text or is_disk_trouble(error) or _is_damage(error):
         return _cannot_open(path, error)
     return StateError(f"DuckDB could not go on: {text.splitlines()[0]}", hint="The run's log in .smoll/logs has more.")
 
 
-_DAMAGE = ("Corrupt", "checksum", "Serialization Error", "Could not read")
+def _is_damage(error: Exception) -> bool:
+    return any(words in str(error) for words in ("Corrupt", "checksum", "Serialization Error", "Could not read"))
 
 
 def is_disk_trouble(error: BaseException) -> bool:
@@ -360,10 +368,29 @@ def attach_reader(connection: DuckDBPyConnection, path: Path, name: str) -> None
 
 
 def _cannot_read(path: Path, error: Exception) -> ReleaseError:
-    return ReleaseError(
-        f"Cannot open {path} for reading: {str(error).splitlines()[0]}",
-        hint="If a run is writing it, wait for the run to end; `smoll status` says who.",
-    )
+    hint = "If a run is writing it, wait for the run to end; `smoll status` says who."
+    said = str(error).splitlines()[0]
+    return ReleaseError(f"Cannot read {path}: {said}", hint=_way_out(path) if _is_damage(error) else hint)
+
+
+@contextmanager
+def reading(path: Path, name: str, settings: Settings | None = None) -> Iterator[DuckDBPyConnection]:
+    """Connect as `connect_reader` does, for as long as the block lasts.
+
+    Raises
+    ------
+    ReleaseError
+        The file is missing, cannot be opened or, as it turns out in the block, is damaged.
+    """
+    import duckdb
+
+    with connect_reader(path, name, settings) as connection:
+        try:
+            yield connection
+        except duckdb.Error as error:
+            if _is_damage(error):
+                raise _cannot_read(path, error) from error
+            raise
 
 
 def connect_tables(path: Path | None, tables: Iterable[TableRef], settings: Settings) -> DuckDBPyConnection:

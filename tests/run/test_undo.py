@@ -190,8 +190,9 @@ def test_what_a_connector_had_sent_is_dropped_with_the_state_that_it_followed(ma
 def test_a_damaged_warehouse_comes_back(make_project: MakeProject) -> None:
     project = load(load(small(make_project), 2), 3)
     Layout(project.config.root).warehouse.write_bytes(b"garbage" * 1000)
-    with pytest.raises(StateError, match="cannot be read"):
+    with pytest.raises(StateError, match="cannot be read") as refusal:
         project.run()
+    assert "`smoll undo` brings back the copy" in refusal.value.hint
     done = project.undo()
     assert "cannot be read" in done.note and done.copy.run == 2
     assert number_of_rows(project) == 2

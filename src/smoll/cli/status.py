@@ -50,6 +50,8 @@ def _facts(status: Status) -> list[tuple[str, RenderableType]]:
         release = status.current.manifest
         tables = f"{len(release.tables)} tables, {size(release.bytes)}, {ago(release.created)}"
         facts.append(("Readers see", f"release {release.number}: {tables}"))
+    elif status.hold:
+        facts.append(("Readers see", "nothing: .smoll/releases/current is gone; `smoll release resume` makes it anew"))
     else:
         facts.append(("Readers see", "nothing yet; `smoll run` makes the first release"))
     if status.hold:

@@ -17,7 +17,7 @@ from smoll.staging.render import Model, ModelColumn, Test, is_clean, render_sql,
 from smoll.state.layout import Layout, write_atomically
 from smoll.transform.profile import read_yaml
 from smoll.transform.sources_file import declared_sources, generated_sources, model_folders, yaml_files
-from smoll.warehouse import columns_of, connect_reader, engine_settings
+from smoll.warehouse import columns_of, engine_settings, reading
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -86,7 +86,7 @@ def generate_staging(config: ProjectConfig, names: Sequence[str]) -> StagingResu
     if not layout.warehouse.is_file():
         raise _nothing_loaded(names)
     settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
-    with connect_reader(layout.warehouse, "warehouse", settings) as warehouse:
+    with reading(layout.warehouse, "warehouse", settings) as warehouse:
         plans = _chosen(config, names, _known(warehouse))
         plans += _children(plans, config.transform_dir)
         loaded = [plan for plan in plans if columns_of(warehouse, plan.table)]
