@@ -270,13 +270,12 @@ class Project:
         number = self.current() if release is None else release
         if number is None:
             raise ReleaseError("Nothing has been released yet.", hint="`smoll run` makes the first release.")
-        path = (self._layout.releases / str(number) / "warehouse.duckdb").resolve()
         try:
-            return connect_reader(path, "release", settings)
+            return connect_reader(self._layout.tables_of(number), "release", settings)
         except ReleaseError:
             if release is None and self.current() != number:
                 return self.connect()  # another release took its place just now
-            if not path.parent.is_dir():
+            if not (self._layout.releases / str(number)).is_dir():
                 raise UsageError(f"There is no release {number}.", hint="`smoll releases` lists them.") from None
             raise
 

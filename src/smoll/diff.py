@@ -107,8 +107,12 @@ def _refused_by(layout: Layout) -> int | None:
 
 def _release(layout: Layout, number: int, catalog: str) -> _Side:
     manifest = read_manifest(layout, number)
-    path = (layout.releases / str(number) / "warehouse.duckdb").resolve()
-    return _Side(f"release {number}", catalog, path, {str(table.ref).lower(): table for table in manifest.tables})
+    return _Side(
+        f"release {number}",
+        catalog,
+        layout.tables_of(number),
+        {str(table.ref).lower(): table for table in manifest.tables},
+    )
 
 
 def _next(layout: Layout, description: Description) -> _Side:

@@ -91,8 +91,7 @@ def reading_release(config: ProjectConfig, number: int) -> Iterator[DuckDBPyConn
     """Connect to the tables of a release."""
     layout = Layout(config.root)
     settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
-    path = (layout.releases / str(number) / "warehouse.duckdb").resolve()
-    with reading(path, "release", settings) as connection:
+    with reading(layout.tables_of(number), "release", settings) as connection:
         yield connection
 
 

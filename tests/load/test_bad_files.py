@@ -101,6 +101,8 @@ def test_a_wrong_delimiter_is_told(make_project: MakeProject) -> None:
         ("data/none.csv", ("There is no file data/none.csv", "`path`")),
         ("data/*.tsv", ("No file matches data/*.tsv", "`path`")),
         ("data", ("data is a folder", "data/*.csv")),
+        (f"data/{'x' * 400}.csv", ("cannot be looked at: File name too long", "`path`")),
+        (f"data/{'x' * 400}/*.csv", ("cannot be looked at: File name too long", "`path`")),
     ],
 )
 def test_a_path_that_leads_nowhere_is_named(make_project: MakeProject, path: str, parts: tuple[str, ...]) -> None:

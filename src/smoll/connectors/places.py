@@ -90,7 +90,11 @@ def public_name(url: str) -> str:
 
 def find_local(plan: StreamPlan, pattern: str, root: Path) -> Iterator[Place]:
     """The files on this machine that a path or glob pattern leads to. Raises LoadError where there are none."""
-    files, members = _expand(plan, pattern, root)
+    try:
+        files, members = _expand(plan, pattern, root)
+    except OSError as error:  # of a name that is longer than names can be, say, or a folder that may not be entered
+        hint = "Check `path` in smoll.yml."
+        raise stream_error(plan, f"{pattern} cannot be looked at: {error.strerror}.", hint) from error
     for path in files:
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
         stat = _stat(plan, path, name)

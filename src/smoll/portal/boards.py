@@ -100,8 +100,7 @@ def _previous(of: Ingredients) -> DuckDBPyConnection | None:
     """A connection to what readers see now; None where that is nothing, or cannot be read."""
     try:
         number = current_release(of.layout)
-        path = of.layout.releases / str(number) / "warehouse.duckdb"
-        return connect_reader(path.resolve(), "release", of.settings) if number is not None else None
+        return connect_reader(of.layout.tables_of(number), "release", of.settings) if number is not None else None
     except ReleaseError:
         return None
 

@@ -59,6 +59,10 @@ class Layout:
     def releases(self) -> Path:
         return self.state / "releases"
 
+    def tables_of(self, release: int) -> Path:
+        """The DuckDB file of a release by its real path, as a process opens a file under one path only."""
+        return Path(os.path.realpath(self.releases / str(release) / "warehouse.duckdb"))  # resolve() raises at loops
+
     @property
     def current(self) -> Path:
         return self.releases / "current"
