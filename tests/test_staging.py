@@ -279,13 +279,14 @@ def test_a_folder_that_cannot_be_written_leaves_nothing(make_project: MakeProjec
     assert [path.name for path in (project.config.root / STAGING).iterdir()] == ["s"]
 
 
-def test_a_warehouse_that_is_held_is_told(make_project: MakeProject) -> None:
+def test_a_warehouse_that_is_damaged_is_told(make_project: MakeProject) -> None:
     project = make_project(files_yml(), {"data/t.csv": "a\n1\n"}, NO_MODELS)
     project.run()
     warehouse = project.config.root / ".smoll/warehouse.duckdb"
     warehouse.write_bytes(b"x")
-    with pytest.raises(ReleaseError, match="Cannot open"):
+    with pytest.raises(ReleaseError, match="Cannot read") as refusal:
         project.generate_staging("s")
+    assert "smoll undo" in refusal.value.hint
     assert not (project.config.root / STAGING / "s").exists()
 
 

@@ -177,7 +177,8 @@ def _failed_inside(path: Path, error: Exception) -> StateError:
 
 
 def _is_damage(error: Exception) -> bool:
-    return any(words in str(error) for words in ("Corrupt", "checksum", "Serialization Error", "Could not read"))
+    words = ("Corrupt", "checksum", "Serialization Error", "Could not read", "not a valid DuckDB")
+    return any(each in str(error) for each in words)
 
 
 def is_disk_trouble(error: BaseException) -> bool:
