@@ -24,6 +24,7 @@ from common import (
 )
 from flights import ROWS, flights_csv
 from smoll.model import literal
+from smoll.project.config import Resources
 from smoll.warehouse import engine_settings
 
 TITLE = "(l) What is different between two releases of a large table"
@@ -41,7 +42,7 @@ def run(repeat: int, copies: int) -> str:
     """Measure, and return the section of the report."""
     folder, rows = CACHE / "diff", ROWS * copies
     _release_twice(folder, copies)
-    share = engine_settings(_BUDGET, None, folder).as_dict()["memory_limit"]
+    share = engine_settings(Resources(memory=_BUDGET), folder).as_dict()["memory_limit"]
     releases = {name: folder / f".smoll/releases/{number}/warehouse.duckdb" for name, number in (("a", 1), ("b", 2))}
     contenders = [
         Contender("smoll diff 1 2", smoll_command("diff", "1", "2", "--json"), folder),

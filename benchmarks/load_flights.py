@@ -18,6 +18,7 @@ from common import (
     verdict,
 )
 from flights import ROWS, flights_csv
+from smoll.project.config import Resources
 from smoll.warehouse import engine_settings
 
 TITLE = "(a) A large CSV file into the warehouse"
@@ -29,7 +30,7 @@ def run(repeat: int, copies: int) -> str:
     """Measure, and return the section of the report."""
     csv, rows = flights_csv(copies), ROWS * copies
     folder = CACHE / "load"
-    share = engine_settings(_BUDGET, None, folder).as_dict()["memory_limit"]
+    share = engine_settings(Resources(memory=_BUDGET), folder).as_dict()["memory_limit"]
     contenders = [
         _smoll("smoll run", folder / "smoll", csv, rows),
         _duckdb("bare DuckDB", folder / "bare", rows, [str(csv)]),

@@ -16,6 +16,7 @@ import duckdb
 from common import CACHE, MB, fresh_folder, say, table, verdict
 from smoll.model import ReleasedTable, ReleaseManifest, TableRef, quote, to_json
 from smoll.profiles import profile_table
+from smoll.project.config import Resources
 from smoll.release import Candidate, build, build_release, hash_tables
 from smoll.release.store import put_forward
 from smoll.state.copies import reflink
@@ -47,7 +48,7 @@ def run(repeat: int, copies: int) -> str:
     layout = Layout(_FOLDER)
     fresh_folder(_FOLDER)
     layout.prepare()
-    settings = engine_settings(None, None, layout.tmp)
+    settings = engine_settings(Resources(), layout.tmp)
     refs = [TableRef("main", f"table_{number}") for number in range(_TABLES)]
     with open_warehouse(layout.warehouse, settings) as warehouse:
         for ref in refs:
@@ -85,7 +86,7 @@ def _row(step: str, seconds: float, written: int, base: float) -> list[str]:
 
 def _turn(layout: Layout, candidates: list[Candidate]) -> dict[str, float]:
     times: dict[str, float] = {}
-    settings = engine_settings(None, None, layout.tmp)
+    settings = engine_settings(Resources(), layout.tmp)
     with open_warehouse(layout.warehouse, settings) as warehouse:
         tables = _timed(times, _HASH, lambda: hash_tables(warehouse, candidates))
         manifest = ReleaseManifest(1, "benchmark", 1, datetime.now(UTC), tables)
@@ -140,7 +141,7 @@ def _share_blocks(source: Path, target: Path) -> None:
 
 
 def _copy_database(layout: Layout, target: Path) -> None:
-    settings = engine_settings(None, None, layout.tmp)
+    settings = engine_settings(Resources(), layout.tmp)
     with duckdb.connect(":memory:") as connection:
         for name, value in settings.as_dict().items():
             connection.execute(f"SET {name} = '{value}'")

@@ -169,7 +169,7 @@ def _reading(config: ProjectConfig) -> Iterator[DuckDBPyConnection | None]:
 
 
 def _settings(config: ProjectConfig) -> Settings:
-    return engine_settings(config.resources.memory, config.resources.threads, Layout(config.root).tmp)
+    return engine_settings(config.resources, Layout(config.root).tmp)
 
 
 def _refuse_unknown(name: str, known: Sequence[StreamRef] | Mapping[StreamRef, Any]) -> None:

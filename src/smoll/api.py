@@ -262,7 +262,7 @@ class Project:
         ReleaseError
             Nothing has been released (or, with `raw`, loaded) yet, or a run holds the working warehouse.
         """
-        settings = engine_settings(self.config.resources.memory, self.config.resources.threads, self._layout.tmp)
+        settings = engine_settings(self.config.resources, self._layout.tmp)
         if raw:
             if release is not None:
                 raise UsageError("The working warehouse is no release.", hint="Ask for one of both.")

@@ -254,7 +254,7 @@ def _of_one_moment(config: ProjectConfig, layout: Layout, scratch: Path) -> tupl
     complete_undo(layout)
     items, is_held = [], True
     if layout.warehouse.exists():
-        settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
+        settings = engine_settings(config.resources, layout.tmp)
         with open_warehouse(layout.warehouse, settings) as warehouse:
             warehouse.execute("CHECKPOINT")  # all of it is in one file then
         copy = scratch / layout.warehouse.name

@@ -96,7 +96,7 @@ def _describe(config: ProjectConfig) -> tuple[Description, tuple[str, ...]]:
         known = ledger.streams() if ledger else ()
     with duckdb.connect(":memory:") as connection:
         jobs = find_jobs(config, connection, known)
-    settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
+    settings = engine_settings(config.resources, layout.tmp)
     work = _path(config).parent / "dbt"
     dbt = open_transform(config, layout, settings, jobs, lambda line: None, lambda event: None, work, known)
     description = Description(

@@ -78,7 +78,7 @@ def diff_releases(config: ProjectConfig, before: int | None, after: int | None, 
         raise ReleaseError("Nothing has been released yet.", hint="`smoll run` makes the first release.")
     left = _release(layout, first, "before")
     right = _next(layout, description) if after is None else _release(layout, after, "after")
-    settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
+    settings = engine_settings(config.resources, layout.tmp)
     with duckdb.connect(":memory:") as connection:
         for side in (left, right):
             attach_reader(connection, side.path, side.catalog)

@@ -77,7 +77,7 @@ def _dbt(config: ProjectConfig, connection: DuckDBPyConnection) -> Iterator[Find
             yield Finding("checks", "error", "they need a dbt project: a release is made of its models.", hint)
         return
     layout = Layout(config.root)
-    settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
+    settings = engine_settings(config.resources, layout.tmp)
     notes: list[Event] = []
     try:
         with (

@@ -90,7 +90,7 @@ def manifest_of(config: ProjectConfig, release: int | None = None) -> ReleaseMan
 def reading_release(config: ProjectConfig, number: int) -> Iterator[DuckDBPyConnection]:
     """Connect to the tables of a release."""
     layout = Layout(config.root)
-    settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
+    settings = engine_settings(config.resources, layout.tmp)
     with reading(layout.tables_of(number), "release", settings) as connection:
         yield connection
 
@@ -128,7 +128,7 @@ def _profile_now(config: ProjectConfig, description: Description, name: str) -> 
     layout = Layout(config.root)
     if not layout.warehouse.exists():
         raise ReleaseError("Nothing has been loaded yet.", hint="`smoll run` loads, builds and releases.")
-    settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
+    settings = engine_settings(config.resources, layout.tmp)
     with reading(layout.warehouse, "warehouse", settings) as connection:
         rows = connection.execute(
             """SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal AND NOT temporary UNION ALL

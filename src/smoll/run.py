@@ -376,7 +376,7 @@ def open_run(
         open_ledger(layout.ledger, create=True) as ledger,
     ):
         assert ledger is not None
-        settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
+        settings = engine_settings(config.resources, layout.tmp)
         recovered = _recover(layout, ledger)
         number, renewed, uncopied = _take_number(layout, settings, ledger, limits_of(config))
         with open_log(layout.logs, number, config.redact) as log:

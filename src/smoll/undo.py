@@ -148,7 +148,7 @@ def _contents(config: ProjectConfig, layout: Layout, copy: UndoCopy) -> tuple[_C
 
     Raises StateError where the copy cannot be read, BusyError where another program has the warehouse open.
     """
-    settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
+    settings = engine_settings(config.resources, layout.tmp)
     empty, now, note = _Content({}, {}), _Content({}, {}), ""
     try:
         if layout.warehouse.exists():

@@ -24,6 +24,8 @@ from smoll.model import Column, TableRef, literal, quote
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from smoll.project.config import Resources
+
 INTERNAL_SCHEMA = "_smoll"
 VERSION = 2
 """Of smoll's own tables in the warehouse. Not the ledger's: one of both may come back from an older copy."""
@@ -54,21 +56,20 @@ class Settings:
         return replace(self, memory=max(self.memory // parts, _SMALLEST_LIMIT))
 
 
-def engine_settings(budget: int | None, threads: int | None, temp: Path) -> Settings:
+def engine_settings(resources: Resources, temp: Path) -> Settings:
     """Share out the project's memory: DuckDB gets the budget less what Python and dbt need.
 
     Parameters
     ----------
-    budget
-        Bytes for the whole process tree (``resources.memory``); None for half of what the machine has.
-    threads
-        DuckDB's threads; None for as many as this process may use.
+    resources
+        ``memory``: bytes for the whole process tree; None for half of what the machine has. ``threads``: DuckDB's; None
+        for as many as this process may use.
     temp
         Where DuckDB spills what does not fit.
     """
-    total = budget if budget is not None else machine_memory() // 2
+    total = resources.memory if resources.memory is not None else machine_memory() // 2
     share = max(total - PYTHON_SHARE, _SMALLEST_LIMIT)
-    return Settings(share, threads or available_cpus(), temp)
+    return Settings(share, resources.threads or available_cpus(), temp)
 
 
 def available_cpus() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import smoll
 from smoll.events import Event, Message
+from smoll.project.config import Resources
 from support import MakeProject, load, raw, reopen, write
 
 
@@ -50,7 +51,7 @@ def test_a_table_of_the_new_name_is_not_overwritten(make_project: MakeProject) -
     load(project)
     with smoll.warehouse.open_warehouse(
         project.config.root / ".smoll/warehouse.duckdb",
-        smoll.warehouse.engine_settings(None, None, project.config.root / ".smoll/tmp"),
+        smoll.warehouse.engine_settings(Resources(), project.config.root / ".smoll/tmp"),
     ) as warehouse:
         warehouse.execute("CREATE SCHEMA raw_new; CREATE TABLE raw_new.t AS SELECT 1 AS mine")
 

@@ -16,6 +16,7 @@ from smoll.cli.summary import next_steps
 from smoll.errors import UsageError
 from smoll.events import CheckFinished, Event, Message
 from smoll.model import CheckResult, KnownCheck, RunResult
+from smoll.project.config import Resources
 from smoll.transform.personal import without_values
 from support import MakeProject, raw, reopen, write
 
@@ -202,7 +203,7 @@ def test_reconciliation_of_a_load(make_project: MakeProject) -> None:
 
 
 def _settings(project: smoll.Project) -> smoll.warehouse.Settings:
-    return smoll.warehouse.engine_settings(None, 1, project.config.root / ".smoll/tmp")
+    return smoll.warehouse.engine_settings(Resources(threads=1), project.config.root / ".smoll/tmp")
 
 
 @pytest.mark.parametrize(

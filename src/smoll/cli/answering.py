@@ -241,7 +241,7 @@ def _bound(resources: Resources) -> None:
     """Let this process have no more memory than the project's. Only Linux counts what it has written to."""
     from smoll.warehouse import PYTHON_SHARE, engine_settings
 
-    settings = engine_settings(resources.memory, resources.threads, Path())
+    settings = engine_settings(resources, Path())
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limits = [settings.memory + PYTHON_SHARE + settings.threads * _STACK, soft, hard]
     if sys.platform == "linux":

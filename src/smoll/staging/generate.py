@@ -85,7 +85,7 @@ def generate_staging(config: ProjectConfig, names: Sequence[str]) -> StagingResu
     layout = Layout(config.root)
     if not layout.warehouse.is_file():
         raise _nothing_loaded(names)
-    settings = engine_settings(config.resources.memory, config.resources.threads, layout.tmp)
+    settings = engine_settings(config.resources, layout.tmp)
     with reading(layout.warehouse, "warehouse", settings) as warehouse:
         plans = _chosen(config, names, _known(warehouse))
         plans += _children(plans, config.transform_dir)

@@ -86,7 +86,7 @@ def _bound_memory(root: Path) -> None:
         resources = load_config(root).resources
     except SmollError:  # the page will say so
         return
-    settings = engine_settings(resources.memory, resources.threads, root)
+    settings = engine_settings(resources, root)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limit = settings.memory + _PYTHON_SHARE
     if sys.platform == "linux" and (hard == resource.RLIM_INFINITY or limit < hard):
