@@ -42,7 +42,7 @@ def run(repeat: int, copies: int) -> str:
     """Measure, and return the section of the report."""
     folder, rows = CACHE / "diff", ROWS * copies
     _release_twice(folder, copies)
-    share = engine_settings(Resources(memory=_BUDGET), folder).as_dict()["memory_limit"]
+    share = engine_settings(Resources.model_construct(memory=_BUDGET), folder).as_dict()["memory_limit"]
     releases = {name: folder / f".smoll/releases/{number}/warehouse.duckdb" for name, number in (("a", 1), ("b", 2))}
     contenders = [
         Contender("smoll diff 1 2", smoll_command("diff", "1", "2", "--json"), folder),

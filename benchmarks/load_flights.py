@@ -30,7 +30,7 @@ def run(repeat: int, copies: int) -> str:
     """Measure, and return the section of the report."""
     csv, rows = flights_csv(copies), ROWS * copies
     folder = CACHE / "load"
-    share = engine_settings(Resources(memory=_BUDGET), folder).as_dict()["memory_limit"]
+    share = engine_settings(Resources.model_construct(memory=_BUDGET), folder).as_dict()["memory_limit"]
     contenders = [
         _smoll("smoll run", folder / "smoll", csv, rows),
         _duckdb("bare DuckDB", folder / "bare", rows, [str(csv)]),
