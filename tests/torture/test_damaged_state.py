@@ -99,7 +99,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _call(root: Path, *words: str) -> tuple[int, str]:
     said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    with contextlib.chdir(root.parent), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         code = main(["--project", str(root), *words])
     return code, said.getvalue()
 
@@ -146,6 +146,7 @@ def _damaged(shop: Path, target: str, number: int, commands: list[list[str]]) ->
                 assert target in LEFT_ALONE or content(root)["main.orders"][0] in (2, 3), what
     finally:
         shutil.rmtree(root)
+        root.with_name("copy.tar").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -54,6 +54,10 @@ class Browser:
         for text in texts:
             self.tab.get_by_text(text, exact=True).first.wait_for(state="attached")
 
+    def settles(self) -> None:
+        """Wait until the script of an app has ended: until then, what stands below may move away from a click."""
+        self.tab.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+
 
 def chromium() -> str | None:
     """The system's Chromium, if it has one."""

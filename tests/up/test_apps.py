@@ -94,6 +94,7 @@ def test_explore_answers_a_query_and_gives_a_file(shop: Shop) -> None:
     )
     tab.get_by_role("button", name="Run").click()
     shop.browser.shows("2 rows.")
+    shop.browser.settles()
     with tab.expect_download() as download:
         tab.get_by_role("button", name="CSV", exact=True).click()
     assert Path(download.value.path()).read_text() == '"city","n"\n"Amsterdam",2\n"Rotterdam",1\n'
