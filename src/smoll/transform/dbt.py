@@ -212,7 +212,7 @@ def open_dbt(
     )
     call = _Call(arguments, environment, log)
     with _without_garbage_collection():
-        result = call(["parse"])
+        result = call(["parse", "--no-write-json"])  # the build writes what dbt has for others; smoll reads none of it
     if not result.success or result.result is None:
         raise _failure("dbt cannot parse the project", result.exception)
     if "'" in str(folder):
