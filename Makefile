@@ -18,7 +18,7 @@ INSTALL := TMPDIR=$(CURDIR)/.cache/tmp $(BIN)/python -m pip install --quiet --no
 LOCKED := $(INSTALL) --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser dagster index oldest lint torture fuzz bench docs screenshots lock clean
+.PHONY: help demo test connectors browser dagster index oldest lint torture fuzz bench docs screenshots lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -70,6 +70,9 @@ index: $(VENV)/.dev ## The tests that install real connectors from the package i
 	@echo "Installing the oldest Dagster that is promised"
 	@$(LOCKED) --only-binary :all: --target .cache/oldest -r $<
 	@touch $@
+
+connectors: $(VENV)/.dev ## The long form of the tests of dlt, Singer taps and Airbyte connectors
+	@PYTEST_DEBUG_TEMPROOT=$$(scripts/test-folder) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m connectors
 
 dagster: $(VENV)/.dev ## The long form of the tests of Dagster, smoll up and its page
 	@$(BIN)/python -m pytest -n logical --dist loadfile -m dagster

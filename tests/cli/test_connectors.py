@@ -16,6 +16,8 @@ from smoll.errors import LoadError, UsageError
 from support import MakeProject, reopen
 from wheels import MUTE_TAP, TAP, build_wheel
 
+pytestmark = pytest.mark.connectors
+
 TINY = {"kind": "singer", "tap": "tap-tiny", "config": {"token": "abc123"}}
 SOURCE = {"kind": "airbyte", "connector": "source-tiny==1.0"}
 

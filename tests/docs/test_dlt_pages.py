@@ -12,6 +12,8 @@ from api_server import Answer, Asked, serving
 from docs.markdown import ROOT, blocks
 from docs.shell import Shell
 
+pytestmark = pytest.mark.connectors
+
 _FILE = re.compile(r"# file: (\S+)\n")
 
 

@@ -33,6 +33,8 @@ from programs import (
 )
 from support import MakeProject, dump, raw, reopen, rows, write
 
+pytestmark = pytest.mark.connectors
+
 FIELDS = {"id": INTEGER, "v": TEXT}
 OLD = [{"id": 1, "v": "a"}, {"id": 2, "v": "b"}]
 NEW = [{"id": 2, "v": "c"}, {"id": 3, "v": "d"}]

@@ -34,6 +34,8 @@ from programs import (
 from smoll.model import StreamResult
 from support import MakeProject, dump, raw, reopen, rows, types, write, write_project
 
+pytestmark = pytest.mark.connectors
+
 PAIR = "\ud83d\ude00"
 INSTANTS = {"type": "string", "format": "date-time"}
 NAIVE = {"type": "string", "format": "date-time", "airbyte_type": "timestamp_without_timezone"}

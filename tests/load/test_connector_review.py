@@ -35,6 +35,8 @@ from programs import (
 )
 from support import MakeProject, raw, reopen, rows, write
 
+pytestmark = pytest.mark.connectors
+
 FIELDS = {"id": INTEGER, "v": TEXT}
 
 

@@ -19,6 +19,8 @@ import pytest
 import smoll
 from support import MakeProject, parquet, raw, reopen, rows, types, write
 
+pytestmark = pytest.mark.connectors
+
 HEAD = """
 import dlt
 from datetime import date, datetime, time, timedelta, timezone

@@ -133,7 +133,7 @@ def test_killed_at_any_step_current_is_whole_and_the_next_run_right(mixed: Mixed
     names = [name for _, name in mixed.steps]
     first = [next((n for n, name in enumerate(names, 1) if name.startswith(start)), 0) for start in TELLING]
     assert all(first), names
-    moments = itertools.islice(_random_points(mixed, 8), 0, None, 2)
+    moments = itertools.islice(_random_points(mixed, 4), 0, None, 2)
     assert _kill(mixed, [*(mixed.at(step) for step in first), *moments], "killed") == []
 
 
