@@ -87,7 +87,8 @@ def _loaded(streams: Sequence[StreamResult], full: bool) -> RenderableType:
     parts += [f"{by_status[status]} {status}" for status in others if by_status[status]]
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column()
-    rates, cursors = any(map(_rate, streams)), any(stream.cursor for stream in streams)
+    shown = [stream for stream in streams if stream.status == "loaded" or (full and stream.status == "unchanged")]
+    rates, cursors = any(map(_rate, shown)), any(stream.cursor for stream in shown)
     # A column without a character would take the width of another.
     for _ in range(3 if rates else 2):
         grid.add_column(justify="right")
@@ -95,13 +96,12 @@ def _loaded(streams: Sequence[StreamResult], full: bool) -> RenderableType:
         grid.add_column()
     if cursors:
         grid.add_column(overflow="ellipsis", no_wrap=True)
-    for stream in streams:
-        if stream.status == "loaded" or (full and stream.status == "unchanged"):
-            name = Text.assemble(mark(stream.status), " ", str(stream.ref))
-            cells = [Text(_rate(stream), "dim")] if rates else []
-            cells += [Text(duration(stream.seconds), "dim"), *([_rejected(stream)] if rejected else [])]
-            cells += [Text(stream.cursor, "dim")] if cursors else []
-            grid.add_row(name, written(stream), *cells)
+    for stream in shown:
+        name = Text.assemble(mark(stream.status), " ", str(stream.ref))
+        cells = [Text(_rate(stream), "dim")] if rates else []
+        cells += [Text(duration(stream.seconds), "dim"), *([_rejected(stream)] if rejected else [])]
+        cells += [Text(stream.cursor, "dim")] if cursors else []
+        grid.add_row(name, written(stream), *cells)
     lines: list[RenderableType] = [Text(", ".join(parts))]
     lines += [grid] if grid.row_count else []
     for stream in streams:

@@ -268,7 +268,8 @@ def _write_extract(
     plan, extract, anew, reload = writing.plan, writing.extract, writing.anew, writing.reload
     follows = bool(extract.gone) and plan.deletes != "ignore"
     if not extract.parts and not follows:
-        return _result(connection, plan, "unchanged", extract.notes, begun)
+        kept = known_state(connection, plan, context, reload=reload)
+        return replace(_result(connection, plan, "unchanged", extract.notes, begun), cursor=position(kept))
     before = count_live(connection, plan, context) if columns_of(connection, plan.table) and not reload else 0
     if anew and before:
         _keep_history(connection, plan, context)
