@@ -139,12 +139,23 @@ def main() -> None:
     parser.add_argument("--releases", default="", help="the folder of the releases, to serve the portal")
     parser.add_argument("--service", nargs=3, action="append", default=[], metavar=("PATH", "NAME", "SOCKET"))
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with suppress(KeyboardInterrupt):
-        serve(
-            socket.socket(fileno=options.socket),
-            Site(options.releases, tuple(Service(*words) for words in options.service)),
-        )
+    _end_at_a_signal()
+    serve(
+        socket.socket(fileno=options.socket),
+        Site(options.releases, tuple(Service(*words) for words in options.service)),
+    )
+
+
+def _end_at_a_signal() -> None:
+    """Let a thread wait for the end: of a signal that comes just before accept() Python takes note, and waits on."""
+    ends = {number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # in the threads that are begun from here on, too
+
+    def wait() -> None:
+        signal.sigwait(ends)
+        os._exit(0)
+
+    threading.Thread(target=wait, name="smoll-end", daemon=True).start()
 
 
 def serve(listener: socket.socket, site: Site) -> None:

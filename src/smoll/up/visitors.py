@@ -43,12 +43,25 @@ def attend(module: str, serve: Serve, at_the_end: Callable[[], None] = lambda: N
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         if options.asleep:
-            select.select([listener], [], [])
+            _wait_for_a_call(listener)
         serve(listener.dup(), options.sleep_after, options.what)  # uvicorn closes it
     except KeyboardInterrupt:
         at_the_end()
     else:
         _sleep(module)
+
+
+def _wait_for_a_call(listener: socket.socket) -> None:
+    """Sleep until somebody calls, or a signal comes; also one that Python notes just before select()."""
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    before = signal.set_wakeup_fd(told)
+    try:
+        select.select([listener, heard], [], [])
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(told)
+        os.close(heard)
 
 
 def serve_until_alone(app: App, listener: socket.socket, sleep_after: float, **settings: Any) -> None:
