@@ -97,7 +97,7 @@ def load_stream(
         state = known_state(connection, plan, context, reload=reload)
         extract = connector.extract(plan, context.source, replace(reading, state=state))
         on_size(extract.size)
-        write = _Writing(plan, extract, reading.scratch, not state, reload, before_commit)
+        write = _Writing(plan, extract, state, reading.scratch, not state, reload, before_commit)
         return _write_all(connection, [write], context, begun)[0]
 
 
@@ -128,11 +128,12 @@ def load_together(
                 failed.append(StreamResult(ref, plan.table, "failed", plan.mode, error=str(extract)))
                 continue
             if ref in readings:
-                anew, again, scratch = not states[ref], ref in reload, readings[ref].scratch
+                state, again, scratch = states[ref], ref in reload, readings[ref].scratch
+                anew = not state
             else:  # a table that came with another one
                 anew = not has_metadata(connection, plan, context) or plan.mode == "replace"
-                again, scratch = True, readings[plans[0].ref].scratch
-            writings.append(_Writing(plan, extract, scratch, anew, again, partial(before_commit, plan.table)))
+                state, again, scratch = {}, True, readings[plans[0].ref].scratch
+            writings.append(_Writing(plan, extract, state, scratch, anew, again, partial(before_commit, plan.table)))
         try:
             results = _write_all(connection, writings, context, begun)
         except StreamError as error:
@@ -182,6 +183,8 @@ class _Writing:
 
     Parameters
     ----------
+    state
+        The state that this load goes on from; {} for a table that came with another one.
     scratch
         A folder for what has to be written aside.
     anew
@@ -204,6 +207,7 @@ class _Writing:
 
     plan: StreamPlan
     extract: Extract
+    state: Mapping[str, Any]
     scratch: Path
     anew: bool
     reload: bool
@@ -268,8 +272,7 @@ def _write_extract(
     plan, extract, anew, reload = writing.plan, writing.extract, writing.anew, writing.reload
     follows = bool(extract.gone) and plan.deletes != "ignore"
     if not extract.parts and not follows:
-        kept = known_state(connection, plan, context, reload=reload)
-        return replace(_result(connection, plan, "unchanged", extract.notes, begun), cursor=position(kept))
+        return replace(_result(connection, plan, "unchanged", extract.notes, begun), cursor=position(writing.state))
     before = count_live(connection, plan, context) if columns_of(connection, plan.table) and not reload else 0
     if anew and before:
         _keep_history(connection, plan, context)
