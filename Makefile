@@ -16,6 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export RUSTUP_HOME := $(CURDIR)/.cache/rustup
 INSTALL := TMPDIR=$(CURDIR)/.cache/tmp $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation
 LOCKED := $(INSTALL) --require-hashes
+TESTS = PYTEST_DEBUG_TEMPROOT=$$(scripts/test-folder) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test connectors browser dagster index oldest lint torture fuzz bench docs screenshots lock clean
@@ -61,7 +62,7 @@ demo: $(VENV)/.demo $(VENV)/.dagster ## Set up, make the flights project in ./de
 	@echo "First: . .venv/bin/activate && cd demo"
 
 test: $(VENV)/.dev ## Set up what the tests need, and run them all
-	@PYTEST_DEBUG_TEMPROOT=$$(scripts/test-folder) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	@$(TESTS)
 
 index: $(VENV)/.dev ## The tests that install real connectors from the package index
 	@$(BIN)/python -m pytest -m index
@@ -72,7 +73,7 @@ index: $(VENV)/.dev ## The tests that install real connectors from the package i
 	@touch $@
 
 connectors: $(VENV)/.dev ## The long form of the tests of dlt, Singer taps and Airbyte connectors
-	@PYTEST_DEBUG_TEMPROOT=$$(scripts/test-folder) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m connectors
+	@$(TESTS) -m connectors
 
 dagster: $(VENV)/.dev ## The long form of the tests of Dagster, smoll up and its page
 	@$(BIN)/python -m pytest -n logical --dist loadfile -m dagster
