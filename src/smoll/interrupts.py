@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from smoll.errors import Interrupted
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 T = TypeVar("T")
+
+_SECONDS_TO_HEAR = 0.2
 
 
 @contextmanager
@@ -54,17 +56,39 @@ def stop_if(interrupted: threading.Event) -> None:
 
 
 def interruptible(connection: DuckDBPyConnection, work: Callable[[], T]) -> T:
-    """Do work so that Ctrl-C ends its query: in the main thread DuckDB hears of a signal only between two tasks."""
-    with ThreadPoolExecutor(1, "release") as pool:
-        future = pool.submit(work)
-        try:
-            return future.result()
-        except BaseException:
-            while not future.done():  # an interrupt between two statements hits nothing
-                for each in (connection, *_others):
+    """Do work so that Ctrl-C ends its query: in the main thread DuckDB hears of a signal only between two tasks.
+
+    Whenever Ctrl-C comes, the work has ended, or never begins, once this raises.
+    """
+    outcome: Future[T] = Future()
+
+    def answer() -> None:
+        if outcome.set_running_or_notify_cancel():
+            try:
+                outcome.set_result(work())
+            except BaseException as error:
+                outcome.set_exception(error)
+
+    try:
+        threading.Thread(target=answer, name="interruptible").start()  # not by a pool, which would lose its future
+        wait_for([outcome])
+        return outcome.result()
+    except BaseException:
+        while not (outcome.cancel() or outcome.done()):
+            with suppress(KeyboardInterrupt):  # a second one: the first is being heeded
+                for each in (connection, *_others):  # again and again: between two statements it hits nothing
                     each.interrupt()
-                wait([future], 0.05)
-            raise
+                wait([outcome], 0.05)
+        raise
+
+
+def wait_for(futures: Iterable[Future[Any]]) -> None:
+    """Wait for the end of them all, and hear of Ctrl-C meanwhile.
+
+    In short pieces: a signal that comes just before a thread begins to wait for a lock does not end that wait.
+    """
+    while wait(futures, _SECONDS_TO_HEAR).not_done:
+        pass
 
 
 _others: list[DuckDBPyConnection] = []

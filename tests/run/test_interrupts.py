@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -13,7 +15,8 @@ from support import MakeProject, released, start_run
 
 CONFIG = "resources: {memory: 600MB}\nsources:\n  s: {kind: files, streams: {numbers: data/numbers.csv}}\n"
 QUICK = "{{ config(materialized='%s') }} select x from {{ source('s', 'numbers') }}"
-ENDLESS = "{{ config(materialized='%s') }} select count(*) as x from range(1000000000) a, range(1000000000) b"
+FOREVER = "from range(1000000) a, range(1000000) b, range(1000000) c"
+ENDLESS = f"{{{{ config(materialized='%s') }}}} select count(*) as x {FOREVER}"
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def test_interrupted_in_a_step(project: smoll.Project, step: str, number: signal
 
 def test_interrupted_in_a_check_of_smolls_own(project: smoll.Project) -> None:
     """What dbt has built is known; the check counts as one that has not run."""
-    check = '{kind: sql, name: endless, tables: a_table, sql: "select * from range(1000000000) a, range(1000000000) b"}'
+    check = f'{{kind: sql, name: endless, tables: a_table, sql: "select * {FOREVER}"}}'
     edit(project, "smoll.yml", f"name: tests\n{CONFIG}checks: [{check}]\n")
     edit(project, "data/numbers.csv", "x\n2\n")
     code, output = _interrupt_when(project, "NodeStarted(id='check.endless'", signal.SIGINT)
@@ -87,3 +90,32 @@ def test_interrupted_in_a_check_of_smolls_own(project: smoll.Project) -> None:
     assert (current(project), released(project, "select x from main.a_table")) == (1, [(1,)])
     edit(project, "smoll.yml", f"name: tests\n{CONFIG}")
     assert published(smoll.open_project(project.config.root).run()) == 2
+
+
+OFTEN = """
+import os, signal
+import duckdb
+from smoll.interrupts import interruptible
+
+for _ in range(50):
+    with duckdb.connect() as connection:
+        connection.execute("SET threads = 1")
+
+        def work():
+            for _ in range({times}):
+                os.kill(os.getpid(), signal.SIGINT)
+            connection.execute("select count(*) from range(1000000) a, range(1000000) b, range(1000000) c")
+
+        try:
+            interruptible(connection, work)
+        except KeyboardInterrupt:
+            print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_interrupted_at_the_first_moment(times: int) -> None:
+    """The signal comes while the main thread still begins the other one, or just before it waits for it."""
+    script = [sys.executable, "-c", OFTEN.format(times=times)]
+    ended = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout.split()) == (0, ["interrupted"] * 50), ended.stderr

@@ -10,8 +10,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from smoll.connector import Connector, ExtractAll, Reading, StreamPlan
 from smoll.errors import Interrupted, LoadError, SmollError
 from smoll.events import Listener, Message, StreamFinished, StreamProgress, StreamStarted
+from smoll.interrupts import wait_for
 from smoll.load.rename import move_source
 from smoll.load.stream import StreamError, load_stream, load_together
 from smoll.load.table import LoadContext, prepare_schemas
@@ -126,9 +127,9 @@ def load_sources(
     loading = _Loading(root, tmp, run, reload, span, before_commit, emit, log)
     pieces = [piece for job in jobs for piece in _pieces(job)]
     with ThreadPoolExecutor(max(len(pieces), 1), "load") as pool, _ticking(loading):
-        futures = [pool.submit(_load_source, loading, connection.cursor(), piece) for piece in pieces]
         try:
-            wait(futures)
+            futures = [pool.submit(_load_source, loading, connection.cursor(), piece) for piece in pieces]
+            wait_for(futures)
         except BaseException:
             _stop(loading)
             raise
@@ -367,9 +368,10 @@ def _stop(loading: _Loading) -> None:
     """Interrupt every load until none is active: an interrupt between two statements hits nothing."""
     loading.stopped.set()
     while True:
-        with loading.lock:
-            if not loading.active:
-                return
-            for active in loading.active.values():
-                active.connection.interrupt()
-        time.sleep(0.05)
+        with suppress(KeyboardInterrupt):  # a second one: the first is being heeded
+            with loading.lock:
+                if not loading.active:
+                    return
+                for active in loading.active.values():
+                    active.connection.interrupt()
+            time.sleep(0.05)
