@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from smoll.errors import Interrupted
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SECONDS_TO_HEAR = 0.2
+_SECONDS_TO_NOTICE = 0.05
 
 
 @contextmanager
@@ -43,10 +45,59 @@ def noticing_interrupts(*, take_over: bool = False) -> Iterator[threading.Event]
     for number in watched:
         signal.signal(number, notice)
     try:
-        yield interrupted
+        with _sent_again(watched, interrupted):
+            yield interrupted
     finally:
         for number in watched:
             signal.signal(number, before[number])
+
+
+@contextmanager
+def _sent_again(numbers: Collection[int], noticed: threading.Event) -> Iterator[None]:
+    """Send a signal again, until it is noticed: the main thread may sleep on.
+
+    CPython runs a handler between two instructions of the main thread. A signal that comes after the last of them, just
+    before the thread waits for a lock, does not end that wait, which may be one for minutes.
+    """
+    if not numbers:
+        yield
+        return
+    main, done = threading.get_ident(), threading.Event()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+
+    def send() -> None:
+        while came := ours.recv(1):
+            while came[0] in numbers and not noticed.wait(_SECONDS_TO_NOTICE) and not done.is_set():
+                signal.pthread_kill(main, came[0])
+
+    sender = threading.Thread(target=send, name="signals", daemon=True)
+    sender.start()
+    _told.add(theirs.fileno())
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        _told.discard(theirs.fileno())
+        done.set()
+        theirs.shutdown(socket.SHUT_WR)  # a child may have it, too
+        sender.join()
+        theirs.close()
+        ours.close()
+
+
+_told: set[int] = set()
+
+
+def _tell_parent_nothing() -> None:
+    """In a child that was forked: a signal that it gets is none to this process."""
+    told = signal.set_wakeup_fd(-1)
+    if told not in _told:
+        signal.set_wakeup_fd(told)
+
+
+os.register_at_fork(after_in_child=_tell_parent_nothing)
 
 
 def stop_if(interrupted: threading.Event) -> None:
@@ -69,26 +120,17 @@ def interruptible(connection: DuckDBPyConnection, work: Callable[[], T]) -> T:
             except BaseException as error:
                 outcome.set_exception(error)
 
-    try:
-        threading.Thread(target=answer, name="interruptible").start()  # not by a pool, which would lose its future
-        wait_for([outcome])
-        return outcome.result()
-    except BaseException:
-        while not (outcome.cancel() or outcome.done()):
-            with suppress(KeyboardInterrupt):  # a second one: the first is being heeded
-                for each in (connection, *_others):  # again and again: between two statements it hits nothing
-                    each.interrupt()
-                wait([outcome], 0.05)
-        raise
-
-
-def wait_for(futures: Iterable[Future[Any]]) -> None:
-    """Wait for the end of them all, and hear of Ctrl-C meanwhile.
-
-    In short pieces: a signal that comes just before a thread begins to wait for a lock does not end that wait.
-    """
-    while wait(futures, _SECONDS_TO_HEAR).not_done:
-        pass
+    with noticing_interrupts():
+        try:
+            threading.Thread(target=answer, name="interruptible").start()  # submit() may be left without a future
+            return outcome.result()
+        except BaseException:
+            while not (outcome.cancel() or outcome.done()):
+                with suppress(KeyboardInterrupt):  # a second one: the first is being heeded
+                    for each in (connection, *_others):  # again and again: between two statements it hits nothing
+                        each.interrupt()
+                    wait([outcome], 0.05)
+            raise
 
 
 _others: list[DuckDBPyConnection] = []

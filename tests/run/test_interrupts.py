@@ -92,30 +92,77 @@ def test_interrupted_in_a_check_of_smolls_own(project: smoll.Project) -> None:
     assert published(smoll.open_project(project.config.root).run()) == 2
 
 
-OFTEN = """
+QUERIES = """
 import os, signal
 import duckdb
 from smoll.interrupts import interruptible
 
-for _ in range(50):
+for _ in range(100):
     with duckdb.connect() as connection:
-        connection.execute("SET threads = 1")
-
         def work():
-            for _ in range({times}):
+            for _ in range(%d):
                 os.kill(os.getpid(), signal.SIGINT)
-            connection.execute("select count(*) from range(1000000) a, range(1000000) b, range(1000000) c")
+            connection.execute("select count(*) %s")
 
         try:
             interruptible(connection, work)
         except KeyboardInterrupt:
             print("interrupted")
 """
+WAITS = """
+import os, signal, threading
+from concurrent.futures import ThreadPoolExecutor
+from smoll.interrupts import noticing_interrupts
+
+with ThreadPoolExecutor(1) as pool:
+    pool.submit(int).result()
+    for _ in range(1500):
+        try:
+            with noticing_interrupts():
+                pool.submit(os.kill, os.getpid(), signal.SIGINT)
+                threading.Event().wait()
+        except KeyboardInterrupt:
+            print("interrupted")
+"""
 
 
-@pytest.mark.parametrize("times", [1, 3])
-def test_interrupted_at_the_first_moment(times: int) -> None:
-    """The signal comes while the main thread still begins the other one, or just before it waits for it."""
-    script = [sys.executable, "-c", OFTEN.format(times=times)]
-    ended = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
-    assert (ended.returncode, ended.stdout.split()) == (0, ["interrupted"] * 50), ended.stderr
+@pytest.mark.parametrize(
+    ("script", "times"),
+    [(QUERIES % (1, FOREVER), 100), (QUERIES % (3, FOREVER), 100), (WAITS, 1500)],
+    ids=["query", "query, three times", "lock"],
+)
+def test_interrupted_at_the_first_moment(script: str, times: int) -> None:
+    """The signal comes while the main thread still begins another one, or just before it waits for it."""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout.split()) == (0, ["interrupted"] * times), ended.stderr
+
+
+FORKS = """
+import multiprocessing, signal, time
+from smoll.interrupts import noticing_interrupts
+
+def stay(begun):
+    begun.set()
+    time.sleep(60)
+
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+forking = multiprocessing.get_context("fork")
+with noticing_interrupts() as interrupted:
+    begun = [forking.Event(), forking.Event()]
+    ended, left = [forking.Process(target=stay, args=[each], daemon=True) for each in begun]
+    ended.start()
+    left.start()
+    for each in begun:
+        each.wait()
+    ended.terminate()
+    ended.join()
+    time.sleep(0.5)
+    print(interrupted.is_set())
+print("went on", left.is_alive())
+"""
+
+
+def test_a_signal_to_a_forked_child_is_none_to_the_run() -> None:
+    """A dbt model in Python may begin processes of its own, and end them, or leave them behind."""
+    ended = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "False\nwent on True\n"), ended.stderr

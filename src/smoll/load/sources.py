@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from smoll.connector import Connector, ExtractAll, Reading, StreamPlan
 from smoll.errors import Interrupted, LoadError, SmollError
 from smoll.events import Listener, Message, StreamFinished, StreamProgress, StreamStarted
-from smoll.interrupts import wait_for
 from smoll.load.rename import move_source
 from smoll.load.stream import StreamError, load_stream, load_together
 from smoll.load.table import LoadContext, prepare_schemas
@@ -129,7 +128,7 @@ def load_sources(
     with ThreadPoolExecutor(max(len(pieces), 1), "load") as pool, _ticking(loading):
         try:
             futures = [pool.submit(_load_source, loading, connection.cursor(), piece) for piece in pieces]
-            wait_for(futures)
+            wait(futures)
         except BaseException:
             _stop(loading)
             raise
