@@ -72,7 +72,7 @@ index: $(VENV)/.dev ## The tests that install real connectors from the package i
 	@$(LOCKED) --only-binary :all: --target .cache/oldest -r $<
 	@touch $@
 
-connectors: $(VENV)/.dev ## The long form of the tests of dlt, Singer taps and Airbyte connectors
+connectors: $(VENV)/.dev ## The long form of the tests of sources: odd files, exact types, servers, connectors
 	@$(TESTS) -m connectors
 
 dagster: $(VENV)/.dev ## The long form of the tests of Dagster, smoll up and its page

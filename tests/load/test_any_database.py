@@ -16,6 +16,8 @@ import sqlalchemy.dialects
 from load.test_postgres import OWN_TYPES, TYPES, quoted
 from support import MakeProject, MariaDB, Postgres, load, raw, refused, reopen, rows, sql_yml, types
 
+pytestmark = pytest.mark.connectors
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _unknown_dialects() -> Iterator[None]:

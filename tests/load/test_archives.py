@@ -14,6 +14,8 @@ import pytest
 from support import MakeProject, files_yml, load, parquet, raw, refused, reopen, rows, write
 from web_server import serve
 
+pytestmark = pytest.mark.connectors
+
 
 def zipped(members: dict[str, str | bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()

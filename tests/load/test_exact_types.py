@@ -11,6 +11,8 @@ import pytest
 
 from support import MakeProject, files_yml, load, raw, refused, reopen, rows, types, write
 
+pytestmark = pytest.mark.connectors
+
 MIDNIGHT = datetime.datetime(2024, 1, 1)
 ODD = {
     "word": ("x", "VARCHAR"),

@@ -17,6 +17,8 @@ import pytest
 from support import MakeProject, files_yml, load, raw, refused, reopen, rows, types, write
 from web_server import serve
 
+pytestmark = pytest.mark.connectors
+
 # A workbook of Excel 97 with one row, as xlwt wrote it: compressed, base 85.
 XLS = (
     "c-rk)O=uHA6#iy+)BMn;Nln#O4547vnnH^QCD0~HwWpM-2Y*3RvzpQ-m9*f`L8~=KLGYw_Da3=9suzFIgWeQ`N<9dIkSKWZBq(@j"

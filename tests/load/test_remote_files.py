@@ -17,6 +17,8 @@ from smoll.errors import Interrupted
 from support import MakeProject, age, files_yml, load, only_stream, parquet, raw, refused, reopen, rows, write
 from web_server import Web, cut, first_times, serve
 
+pytestmark = pytest.mark.connectors
+
 ROWS = "id,name\n" + "".join(f"{n},name {n}\n" for n in range(20_000))
 
 

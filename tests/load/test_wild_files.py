@@ -17,6 +17,8 @@ from backports import zstd
 
 from support import MakeProject, files_yml, load, raw, refused, reopen, rows, types, write
 
+pytestmark = pytest.mark.connectors
+
 
 @dataclass(frozen=True)
 class Wild:

@@ -97,7 +97,7 @@ import os, signal
 import duckdb
 from smoll.interrupts import interruptible
 
-for _ in range(100):
+for _ in range(50):
     with duckdb.connect() as connection:
         def work():
             for _ in range(%d):
@@ -116,7 +116,7 @@ from smoll.interrupts import noticing_interrupts
 
 with ThreadPoolExecutor(1) as pool:
     pool.submit(int).result()
-    for _ in range(1500):
+    for _ in range(800):
         try:
             with noticing_interrupts():
                 pool.submit(os.kill, os.getpid(), signal.SIGINT)
@@ -128,7 +128,7 @@ with ThreadPoolExecutor(1) as pool:
 
 @pytest.mark.parametrize(
     ("script", "times"),
-    [(QUERIES % (1, FOREVER), 100), (QUERIES % (3, FOREVER), 100), (WAITS, 1500)],
+    [(QUERIES % (1, FOREVER), 50), (QUERIES % (3, FOREVER), 50), (WAITS, 800)],
     ids=["query", "query, three times", "lock"],
 )
 def test_interrupted_at_the_first_moment(script: str, times: int) -> None:
