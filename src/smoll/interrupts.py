@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
@@ -106,10 +108,15 @@ def stop_if(interrupted: threading.Event) -> None:
         raise Interrupted("The run was interrupted.")
 
 
-def interruptible(connection: DuckDBPyConnection, work: Callable[[], T]) -> T:
+def interruptible(connection: DuckDBPyConnection, work: Callable[[], T], *, patience: float = math.inf) -> T:
     """Do work so that Ctrl-C ends its query: in the main thread DuckDB hears of a signal only between two tasks.
 
     Whenever Ctrl-C comes, the work has ended, or never begins, once this raises.
+
+    Parameters
+    ----------
+    patience
+        Seconds from Ctrl-C on after which this process ends at once, if the work has not.
     """
     outcome: Future[T] = Future()
 
@@ -125,7 +132,10 @@ def interruptible(connection: DuckDBPyConnection, work: Callable[[], T]) -> T:
             threading.Thread(target=answer, name="interruptible").start()  # submit() may be left without a future
             return outcome.result()
         except BaseException:
+            deadline = time.monotonic() + patience
             while not (outcome.cancel() or outcome.done()):
+                if time.monotonic() > deadline:
+                    os._exit(Interrupted.exit_code)
                 with suppress(KeyboardInterrupt):  # a second one: the first is being heeded
                     for each in (connection, *_others):  # again and again: between two statements it hits nothing
                         each.interrupt()

@@ -7,11 +7,8 @@ years beyond 9999. Whole output lines come out of the engine, in batches, so mem
 from __future__ import annotations
 
 import json
-import os
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,7 +22,8 @@ from rich.text import Text
 from smoll.cli.answering import lacks_memory, out_of_memory
 from smoll.cli.output import VISIBLE, console, labelled
 from smoll.cli.parquet import LINE_BEGINS, write_parquet
-from smoll.errors import Interrupted, SmollError, UsageError
+from smoll.errors import SmollError, UsageError
+from smoll.interrupts import interruptible
 from smoll.model import literal
 
 ROWS_IN_A_TABLE = 100
@@ -69,21 +67,8 @@ def answer(connection: duckdb.DuckDBPyConnection, query: str, style: str, output
     """
     if not query.strip():
         raise UsageError("The query is empty.", hint='For example: smoll sql "SHOW ALL TABLES"')
-    # Not in the main thread, which alone hears of Ctrl-C, and not while DuckDB plans or computes one value.
-    pool = ThreadPoolExecutor(1, "query")
-    future = pool.submit(_answer, connection, query, style, output)
-    try:
-        return future.result()
-    except KeyboardInterrupt:
-        deadline = time.monotonic() + _SECONDS_TO_END
-        while not future.done():
-            connection.interrupt()
-            wait([future], 0.05)
-            if time.monotonic() > deadline:
-                os._exit(Interrupted.exit_code)  # nothing is lost: it only reads, in a process of its own
-        raise
-    finally:
-        pool.shutdown(wait=False)
+    # To end the process loses nothing: it only reads, in a process of its own.
+    return interruptible(connection, lambda: _answer(connection, query, style, output), patience=_SECONDS_TO_END)
 
 
 def _answer(connection: duckdb.DuckDBPyConnection, query: str, style: str, output: Path | None) -> int | None:
