@@ -289,7 +289,7 @@ def _extract(plan: StreamPlan, opened: _Open, reading: Reading) -> Extract:
 def _extract_part(plan: StreamPlan, opened: _Open, reading: Reading) -> Extract:
     dialect, database, options = opened.dialect, opened.database, plan.options
     if plan.mode in KEYED and not plan.key:
-        if options.query is None and dialect.primary_key(plan.ref.stream, database):
+        if dialect.primary_key(plan.ref.stream, database):
             raise LoadError(
                 f"{plan.ref}: {opened.place} was away when this run began, so the table's key was not known.",
                 hint="It is back: run again.",
